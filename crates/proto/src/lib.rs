@@ -1,0 +1,9 @@
+//! Bytes to packets and back, without IO, threads or clocks.
+//!
+//! A listener speaks one [`codec::Protocol`]; a connection of it holds one [`codec::Peer`], the few
+//! bytes a protocol remembers about the other side. The caller owns every buffer: input is handed in
+//! as a slice, output is appended to a `Vec` of the caller's.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
