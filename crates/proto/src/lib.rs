@@ -3,7 +3,11 @@
 //! A listener speaks one [`codec::Protocol`]; a connection of it holds one [`codec::Peer`], the few
 //! bytes a protocol remembers about the other side. The caller owns every buffer: input is handed in
 //! as a slice, output is appended to a `Vec` of the caller's.
+//!
+//! The specification is docs/protocol.md; numbers such as "4.3" in the comments are its sections.
 
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod error;
+mod json;

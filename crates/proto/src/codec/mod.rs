@@ -7,9 +7,16 @@
 
 use std::ops::Range;
 
+use crate::error::{EncodeError, OptionError, WireError};
+
 pub mod firefly;
 pub mod length;
+mod options;
 pub mod pomelo;
+
+/// No listener takes a longer payload than this, whatever it is told: sums of a length and a few
+/// bytes of framing then fit into 32 bits.
+const PAYLOAD_LIMIT: usize = i32::MAX as usize;
 
 /// What a listener speaks, with the options of its URL. Shared by all of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +24,144 @@ pub enum Protocol {
     Length(length::Options),
     Firefly(firefly::Options),
     Pomelo(pomelo::Options),
+}
+
+impl Protocol {
+    /// Of the URL's query (1.2): `name` is the value of `protocol`, `pairs` are the other parameters
+    /// that are not the listener's own. `max_payload` bounds, in bytes, what a client may send as
+    /// the payload of one packet; framing comes on top.
+    pub fn from_options(
+        name: &str,
+        pairs: &[(&str, &str)],
+        max_payload: usize,
+    ) -> Result<Protocol, OptionError> {
+        let limit = max_payload.min(PAYLOAD_LIMIT);
+        let mut pairs = options::Pairs::new(name, pairs);
+        let protocol = match name {
+            "length" => Protocol::Length(length::Options::from_pairs(&mut pairs, limit)?),
+            "length2" => Protocol::Length(length::Options::preset(2, &mut pairs, limit)?),
+            "length4" => Protocol::Length(length::Options::preset(4, &mut pairs, limit)?),
+            "firefly" => Protocol::Firefly(firefly::Options::from_pairs(&mut pairs, limit)?),
+            "pomelo" => Protocol::Pomelo(pomelo::Options::from_pairs(&mut pairs, limit)?),
+            _ => {
+                return Err(OptionError(format!(
+                    "protocol {name:?}: expected length, length2, length4, firefly or pomelo"
+                )))
+            }
+        };
+        pairs.finish()?;
+        Ok(protocol)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Protocol::Length(_) => "length",
+            Protocol::Firefly(_) => "firefly",
+            Protocol::Pomelo(_) => "pomelo",
+        }
+    }
+
+    /// How typed payloads are serialised.
+    pub fn format(&self) -> Format {
+        match self {
+            Protocol::Length(options) => options.format,
+            Protocol::Firefly(options) => options.format,
+            Protocol::Pomelo(options) => options.format,
+        }
+    }
+
+    /// If so, the session opens at [`Decoded::Opened`]; otherwise when the connection is accepted.
+    pub fn has_handshake(&self) -> bool {
+        matches!(self, Protocol::Pomelo(_))
+    }
+
+    /// Whether a request can be answered with an error.
+    pub fn has_errors(&self) -> bool {
+        matches!(self, Protocol::Pomelo(_))
+    }
+
+    /// Milliseconds between two heartbeats of the server's; `None` where there are none.
+    pub fn heartbeat(&self) -> Option<u32> {
+        match self {
+            Protocol::Length(_) | Protocol::Firefly(_) => None,
+            Protocol::Pomelo(options) => options.heartbeat(),
+        }
+    }
+
+    /// The whole frame of one heartbeat; empty where the protocol has none.
+    pub fn heartbeat_frame(&self) -> &'static [u8] {
+        match self {
+            Protocol::Length(_) | Protocol::Firefly(_) => &[],
+            Protocol::Pomelo(_) => &pomelo::HEARTBEAT,
+        }
+    }
+
+    /// The state of a connection that has just been accepted.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            stage: match self {
+                Protocol::Length(_) | Protocol::Firefly(_) => Stage::Open,
+                Protocol::Pomelo(_) => Stage::Handshake,
+            },
+        }
+    }
+
+    /// Reads one frame from the start of `input`. What the protocol itself has to say to it is
+    /// appended to `reply`; that may be a refusal, together with an error.
+    #[inline]
+    pub fn decode(
+        &self,
+        peer: &mut Peer,
+        input: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Decoded, WireError> {
+        if let Stage::Failed(error) = peer.stage {
+            return Err(error);
+        }
+        let decoded = match self {
+            Protocol::Length(options) => options.decode(input),
+            Protocol::Firefly(options) => options.decode(input),
+            Protocol::Pomelo(options) => options.decode(&mut peer.stage, input, reply),
+        };
+        if let Err(error) = decoded {
+            peer.stage = Stage::Failed(error);
+        }
+        decoded
+    }
+
+    /// Appends one whole frame; or nothing, and an error. Kicks and error answers append nothing
+    /// where the protocol has none.
+    #[inline]
+    pub fn encode(&self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Protocol::Length(options) => options.encode(message, out),
+            Protocol::Firefly(options) => options.encode(message, out),
+            Protocol::Pomelo(_) => pomelo::encode(message, out),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Msgpack,
+}
+
+/// What the protocol remembers about the other side of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    stage: Stage,
+}
+
+/// Handshake -> Acknowledge -> Open; protocols without a handshake begin at Open. Failed is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The client has to introduce itself.
+    Handshake,
+    /// It has been answered, and has to say that it heard that.
+    Acknowledge,
+    Open,
+    Failed(WireError),
 }
 
 /// One step of decoding. All positions are offsets into the input given to this call.
@@ -78,9 +223,13 @@ pub struct Message<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outgoing {
     /// The answer to the request with this id.
-    Response { id: u32 },
+    Response {
+        id: u32,
+    },
     /// The error answer to the request with this id.
-    Error { id: u32 },
+    Error {
+        id: u32,
+    },
     Push,
     /// The last message before the server closes; `body` is the reason, as UTF-8 text.
     Kick,
