@@ -1,0 +1,319 @@
+//! Connections under load: one poller, one reading buffer, and for each connection only what is
+//! unfinished, in either direction.
+//!
+//! Order of calls: [`Lanes::open`]; then [`Lanes::wait`] and, for each event, [`Lanes::read`], which
+//! hands out whole frames; [`Lanes::write`] whenever. A connection that fails is closed and its
+//! error kept, once; whoever reads or writes it later finds it closed.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use crate::connect;
+
+/// One read takes all that a socket's default receive buffer holds.
+const READ_SIZE: usize = 256 * 1024;
+
+/// A longer frame is an error of the server's: nothing here asks for one.
+pub const LONGEST_FRAME: usize = READ_SIZE / 2;
+
+/// What may wait for a socket that takes nothing, a connection. Far above what any load has in
+/// flight, so that reaching it means a server that reads no more.
+const MOST_WAITING: usize = 8 * 1024 * 1024;
+
+/// Nanoseconds since the load began: half the size of an `Instant`, and one is kept a packet.
+#[derive(Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    #[inline]
+    pub fn now(self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
+/// Tells a frame's whole length from its beginning: `None` if that is not there yet.
+pub type Measure = fn(&[u8]) -> io::Result<Option<usize>>;
+
+/// The frames of `length4`.
+pub fn length4(input: &[u8]) -> io::Result<Option<usize>> {
+    let Some(header) = input.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    Ok(Some(4 + u32::from_be_bytes(*header) as usize))
+}
+
+struct Lane {
+    stream: TcpStream,
+    open: bool,
+    /// A frame's beginning whose rest has not come.
+    begun: Vec<u8>,
+    /// What the socket did not take.
+    waiting: Vec<u8>,
+}
+
+pub struct Lanes {
+    poll: Poll,
+    lanes: Vec<Lane>,
+    input: Box<[u8]>,
+    measure: Measure,
+    pub lost: usize,
+    pub first_error: Option<String>,
+}
+
+impl Lanes {
+    pub fn open(to: SocketAddr, count: usize, measure: Measure) -> io::Result<Lanes> {
+        let poll = Poll::new()?;
+        let mut lanes = Vec::with_capacity(count);
+        connect::open_all(to, count, |index, mut stream| {
+            poll.registry()
+                .register(&mut stream, Token(index), Interest::READABLE)?;
+            lanes.push(Lane {
+                stream,
+                open: true,
+                begun: Vec::new(),
+                waiting: Vec::new(),
+            });
+            Ok(())
+        })?;
+        Ok(Lanes {
+            poll,
+            lanes,
+            input: vec![0; READ_SIZE].into_boxed_slice(),
+            measure,
+            lost: 0,
+            first_error: None,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub fn is_open(&self, index: usize) -> bool {
+        self.lanes[index].open
+    }
+
+    pub fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Waits for events; a signal in between is no error.
+    pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Serves one event of a connection: writes what waited, reads what is there, and calls `frame`
+    /// for each whole frame, which says no by an error.
+    pub fn read(&mut self, event: &Event, mut frame: impl FnMut(&[u8]) -> io::Result<()>) {
+        let index = event.token().0;
+        if event.is_writable() {
+            self.write(index, &[]);
+        }
+        let lane = &mut self.lanes[index];
+        if !lane.open {
+            return;
+        }
+        // Edge-triggered: unless the end has been announced, a read that does not fill the buffer
+        // has emptied the socket, and asking again would cost a system call a packet.
+        let to_the_end = event.is_read_closed() || event.is_error();
+        let outcome = lane.read(&mut self.input, self.measure, to_the_end, &mut frame);
+        if let Err(error) = outcome {
+            self.fail(index, &error);
+        }
+    }
+
+    /// Sends `bytes`, or keeps what the socket does not take until it does.
+    pub fn write(&mut self, index: usize, bytes: &[u8]) {
+        let lane = &mut self.lanes[index];
+        if !lane.open {
+            return;
+        }
+        if let Err(error) = lane.write(bytes, Token(index), self.poll.registry()) {
+            self.fail(index, &error);
+        }
+    }
+
+    /// Bytes that the connection's socket has not taken yet.
+    pub fn waiting(&self, index: usize) -> usize {
+        self.lanes[index].waiting.len()
+    }
+
+    pub fn fail(&mut self, index: usize, error: &io::Error) {
+        self.lost += 1;
+        self.first_error
+            .get_or_insert_with(|| format!("connection {}: {error}", index + 1));
+        self.close(index);
+    }
+
+    pub fn close(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        lane.open = false;
+        lane.begun = Vec::new();
+        lane.waiting = Vec::new();
+        // An error means that it is closed already.
+        let _ = self.poll.registry().deregister(&mut lane.stream);
+        let _ = lane.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Lane {
+    fn read(
+        &mut self,
+        input: &mut [u8],
+        measure: Measure,
+        to_the_end: bool,
+        frame: &mut impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            let kept = self.begun.len();
+            input[..kept].copy_from_slice(&self.begun);
+            let space = input.len() - kept;
+            let count = match self.stream.read(&mut input[kept..]) {
+                Ok(0) => return Err(io::Error::other("closed by the server")),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.begun.clear();
+            let used = split(&input[..kept + count], measure, frame)?;
+            self.begun.extend_from_slice(&input[used..kept + count]);
+            if count < space && !to_the_end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], token: Token, registry: &Registry) -> io::Result<()> {
+        let was_waiting = !self.waiting.is_empty();
+        let mut rest = bytes;
+        if was_waiting {
+            self.waiting.extend_from_slice(bytes);
+            let taken = send(&mut self.stream, &self.waiting)?;
+            self.waiting.drain(..taken);
+        } else {
+            let taken = send(&mut self.stream, rest)?;
+            rest = &rest[taken..];
+            self.waiting.extend_from_slice(rest);
+        }
+        if self.waiting.len() > MOST_WAITING {
+            return Err(io::Error::other("the server has stopped reading"));
+        }
+        let waits = !self.waiting.is_empty();
+        if waits != was_waiting {
+            let interest = match waits {
+                true => Interest::READABLE | Interest::WRITABLE,
+                false => Interest::READABLE,
+            };
+            registry.reregister(&mut self.stream, token, interest)?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `frame` for every whole frame in `input`; how many bytes they took.
+fn split(
+    input: &[u8],
+    measure: Measure,
+    frame: &mut impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut at = 0;
+    while let Some(length) = measure(&input[at..])? {
+        if length > LONGEST_FRAME {
+            return Err(io::Error::other(format!("a frame of {length} bytes came")));
+        }
+        let Some(whole) = input.get(at..at + length) else {
+            break;
+        };
+        frame(whole)?;
+        at += length;
+    }
+    Ok(at)
+}
+
+/// Writes until all is taken or the socket takes no more; how many bytes it took.
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match stream.write(&bytes[taken..]) {
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_split_at_any_cut() {
+        let mut stream = Vec::new();
+        for payload in ["", "a", "hello"] {
+            stream.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+            stream.extend_from_slice(payload.as_bytes());
+        }
+        for cut in 0..=stream.len() {
+            let mut seen = Vec::new();
+            let mut collect = |frame: &[u8]| {
+                seen.push(frame[4..].to_vec());
+                Ok(())
+            };
+            let used = split(&stream[..cut], length4, &mut collect).unwrap();
+            let rest = &stream[used..];
+            assert_eq!(split(rest, length4, &mut collect).unwrap(), rest.len());
+            assert_eq!(seen, [&b""[..], b"a", b"hello"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_over_long_frame_is_refused_before_it_has_come() {
+        let error = split(&[0xff; 8], length4, &mut |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("4294967299 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_server_is_written_to_read_from_and_missed() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut lanes = Lanes::open(server.local_addr().unwrap(), 1, length4).unwrap();
+        let (mut peer, _) = server.accept().unwrap();
+        lanes.write(0, &[0, 0, 0, 1, 7]);
+        let mut echo = [0; 5];
+        peer.read_exact(&mut echo).unwrap();
+        peer.write_all(&echo).unwrap();
+        drop(peer);
+        let mut frames = Vec::new();
+        let mut events = Events::with_capacity(8);
+        while lanes.is_open(0) {
+            lanes.wait(&mut events, None).unwrap();
+            for event in &events {
+                lanes.read(event, |frame| {
+                    frames.push(frame.to_vec());
+                    Ok(())
+                });
+            }
+        }
+        assert_eq!(frames, [[0, 0, 0, 1, 7]]);
+        let error = lanes.first_error.unwrap();
+        assert!(
+            error.contains("connection 1: closed by the server"),
+            "{error}"
+        );
+        assert_eq!(lanes.lost, 1);
+    }
+}

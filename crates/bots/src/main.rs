@@ -1,0 +1,60 @@
+//! `photinus-bots`: the load that the benchmarks and the demo are driven with.
+//!
+//! Every subcommand is one thread over one poller, so that it costs less than any server it loads:
+//! one read a ready connection, one write for all that goes to it. What it finds out is printed as
+//! JSON lines on stdout; progress and errors go to stderr. Exit codes: 0 done, 1 the load failed,
+//! 2 wrong use.
+
+#![forbid(unsafe_code)]
+
+mod connect;
+mod control;
+mod echo;
+mod frame;
+mod game;
+mod idle;
+mod lane;
+mod latency;
+mod pomelo;
+mod receive;
+mod schedule;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "photinus-bots", version, about = "Native load generator of the Photinus game server", long_about = None)]
+struct Arguments {
+    #[command(subcommand)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Load {
+    /// Send frames to an echo server and time the answers (closed or open loop)
+    Echo(echo::Options),
+    /// Trigger broadcasts and time them to the last member's arrival
+    Receive(receive::Options),
+    /// Open many connections and hold them, for memory a session
+    Idle(idle::Options),
+    /// Play in the demo world (pomelo protocol)
+    Game(game::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().load {
+        Load::Echo(options) => echo::run(&options),
+        Load::Receive(options) => receive::run(&options),
+        Load::Idle(options) => idle::run(&options),
+        Load::Game(options) => game::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("photinus-bots: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
