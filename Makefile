@@ -1,0 +1,128 @@
+# Every command of the repository. Each sets up what it needs; `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+
+# The first one found runs .venv; `make test` runs on all that are found.
+VERSIONS := 3.11 3.12 3.13
+# An older pip has no --group.
+PIP := pip==26.3
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BOTS := $(TARGET)/release/photinus-bots
+RUST := $(shell find crates -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
+LOCKED := $(if $(CI),--locked)
+RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+SECONDS ?= 30
+ROW ?= *
+
+# $(call python,3.12): the path of such a Python with venv, or nothing. A name on PATH is not enough: pyenv leaves names
+# there that refuse to run, and Debian packs venv separately.
+python = $(shell for p in python$(1) "$$(pyenv root 2>/dev/null)"/versions/$(1).*/bin/python$(1); do \
+	"$$p" -c 'import ensurepip, sys, venv; sys.version_info[:2] == ($(subst .,$(comma),$(1))) or sys.exit(1); print(sys.executable)' \
+	2>/dev/null && break; done)
+comma := ,
+# Python for .venv: that of an existing .venv, else what PYTHON names, else the oldest supported one at hand.
+MAIN = $(firstword $(if $(PYTHON),$(shell command -v $(PYTHON))) $(foreach v,$(VERSIONS),$(call python,$v)))
+MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# $(call install,FOLDER,PYTHON)
+define install
+	@echo "== $(1): packages for $$("$(2)" --version)"
+	"$(2)" -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --upgrade $(PIP)
+	$(1)/bin/python -m pip install --quiet --group test
+	@touch $@
+endef
+
+# $(call engine,FOLDER,CARGO TARGET FOLDER): the optimised engine, importable from FOLDER's Python
+define engine
+	@echo "== $(1): engine"
+	env -u CONDA_PREFIX VIRTUAL_ENV="$(abspath $(1))" $(1)/bin/maturin develop --quiet --release $(LOCKED) --target-dir $(2)
+	@touch $@
+endef
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup $(BOTS) ## a chat-and-walk world with 200 bots and a live table; Ctrl-C or DEMO_SECONDS=10 ends it
+	@[ ! -t 0 ] || set -m; .venv/bin/python -m examples.chat --bots $(BOTS)
+
+test: setup test-rust test-loom test-others ## the tests: Rust, loom's models, Python on every version at hand
+	@echo "== pytest on $(MAIN_VERSION)"
+	.venv/bin/pytest -n auto
+
+bench: setup $(BOTS) ## the benchmarks [ROW=glob]: one table, and build/bench.json
+	.venv/bin/python -m bench --bots $(BOTS) --row '$(ROW)'
+
+setup: .venv/.engine ## .venv with the optimised engine in it
+
+.PHONY: help demo test bench setup lint fmt fuzz clean tools test-rust test-loom test-others
+
+test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
+test-rust: tools
+	@echo "== cargo test"
+	cargo test --quiet --workspace --exclude photinus-native $(LOCKED)   # native is tested through Python
+
+test-loom: tools
+	@echo "== loom"
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=build/target-loom cargo test --quiet -p photinus-engine --release --test loom $(LOCKED)
+
+# Each other version has its own environment and its own cargo folder, so that no build undoes another.
+test-others: setup
+	@$(foreach v,$(filter-out $(MAIN_VERSION),$(VERSIONS)),$(if $(call python,$v),\
+		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto;,\
+		echo "== SKIPPED: no Python $v with venv on PATH or under pyenv: pyenv install $v"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)))
+
+lint: setup .venv/.lint tools ## every linter and type checker
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/mypy
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+	.venv/bin/stubtest photinus._native
+	cargo fmt --check
+	PYO3_PYTHON=$(abspath .venv/bin/python) cargo clippy --quiet --workspace --all-targets $(LOCKED) -- -D warnings
+
+fmt: .venv/.lint tools ## format Python and Rust
+	.venv/bin/ruff check --quiet --fix-only .
+	.venv/bin/ruff format .
+	cargo fmt
+
+clean: ## remove everything that was built
+	rm -rf .venv build target fuzz/target .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f python/photinus/_native.*.so
+
+# What may be presumed, named in one line where it is missing.
+tools:
+	@fail() { echo "photinus: $$1" >&2; exit 1; }; \
+	command -v cc >/dev/null || fail "a C compiler is missing: apt-get install build-essential"; \
+	command -v cargo >/dev/null || fail "Rust >= $(RUST_VERSION) is missing: apt-get install rustup && rustup default stable"; \
+	have=$$(rustc --version | cut -d ' ' -f 2); \
+	[ "$$(printf '%s\n' "$(RUST_VERSION)" "$$have" | sort -V | head -n 1)" = "$(RUST_VERSION)" ] \
+		|| fail "Rust >= $(RUST_VERSION) is needed, $$have is there: rustup update stable"; \
+	[ -e .venv/.packages ] || [ -n "$(MAIN)" ] \
+		|| fail "Python >= 3.11 with venv is missing: apt-get install python3 python3-venv"
+
+.venv/.packages: pyproject.toml | tools
+	$(call install,.venv,$(MAIN))
+
+.venv/.lint: .venv/.packages
+	.venv/bin/python -m pip install --quiet --group lint
+	@touch $@
+
+.venv/.engine: .venv/.packages $(RUST)
+	$(call engine,.venv,$(TARGET))
+
+build/venv-%/.packages: pyproject.toml
+	$(call install,build/venv-$*,$(call python,$*))
+
+build/venv-%/.engine: build/venv-%/.packages $(RUST)
+	$(call engine,build/venv-$*,build/target-$*)
+
+$(BOTS): $(RUST) | tools
+	cargo build --quiet --release -p photinus-bots $(LOCKED)
+	@touch $@
