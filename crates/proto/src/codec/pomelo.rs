@@ -207,18 +207,16 @@ fn read_id(frame: &[u8], at: &mut usize) -> Result<u32, WireError> {
 
 #[inline]
 pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut head = [0; MESSAGE_HEAD_LIMIT];
-    let length = match message.kind {
-        Outgoing::Response { id } => write_answer(RESPONSE, id, &mut head),
-        Outgoing::Error { id } => write_answer(RESPONSE | FLAG_ERROR, id, &mut head),
-        Outgoing::Push => write_push(message.name, &mut head)?,
-        Outgoing::Kick => return encode_kick(message.body, out),
-    };
-    append(DATA, &head[..length], message.body, out)
+    match message.kind {
+        Outgoing::Response { id } => encode_answer(RESPONSE, id, message.body, out),
+        Outgoing::Error { id } => encode_answer(RESPONSE | FLAG_ERROR, id, message.body, out),
+        Outgoing::Push => encode_push(message.name, message.body, out),
+        Outgoing::Kick => encode_kick(message.body, out),
+    }
 }
 
-fn write_answer(flag: u8, mut id: u32, head: &mut [u8]) -> usize {
-    head[0] = flag;
+fn encode_answer(flag: u8, mut id: u32, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut head = [flag, 0, 0, 0, 0, 0];
     let mut at = 1;
     while id >= 0x80 {
         head[at] = id as u8 | 0x80;
@@ -226,44 +224,44 @@ fn write_answer(flag: u8, mut id: u32, head: &mut [u8]) -> usize {
         at += 1;
     }
     head[at] = id as u8;
-    at + 1
+    append(DATA, &[&head[..=at], body], out)
 }
 
-fn write_push(name: &str, head: &mut [u8]) -> Result<usize, EncodeError> {
+fn encode_push(name: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if name.len() > ROUTE_LIMIT {
         return Err(EncodeError::RouteTooLong {
             length: name.len(),
             limit: ROUTE_LIMIT,
         });
     }
-    head[0] = PUSH;
-    head[1] = name.len() as u8;
-    head[2..2 + name.len()].copy_from_slice(name.as_bytes());
-    Ok(2 + name.len())
+    let head = [PUSH, name.len() as u8];
+    append(DATA, &[&head, name.as_bytes(), body], out)
 }
 
-/// The reason as JSON (4.7); clients that expect no body ignore it.
+/// The reason as JSON (4.8); clients that expect no body ignore it.
 fn encode_kick(reason: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let mut body = br#"{"reason":"#.to_vec();
     json::write_string(&String::from_utf8_lossy(reason), &mut body);
     body.push(b'}');
-    append(KICK, &body, &[], out)
+    append(KICK, &[&body], out)
 }
 
-/// One package whose body is `head` and then `rest`.
+/// One package whose body is `parts`, one after the other; the last is the one that may be long.
 #[inline]
-fn append(kind: u8, head: &[u8], rest: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let length = head.len() + rest.len();
+fn append(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > BODY_LIMIT {
+        let last = parts.last().map_or(0, |part| part.len());
         return Err(EncodeError::TooLong {
-            length: rest.len(),
-            limit: BODY_LIMIT - head.len(),
+            length: last,
+            limit: BODY_LIMIT - (length - last),
         });
     }
     let [_, high, middle, low] = (length as u32).to_be_bytes();
     out.reserve(HEAD + length);
     out.extend_from_slice(&[kind, high, middle, low]);
-    out.extend_from_slice(head);
-    out.extend_from_slice(rest);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
     Ok(())
 }

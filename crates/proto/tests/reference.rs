@@ -1,0 +1,407 @@
+//! The codecs against tests/wire/reference.py, an independent one in Python: what either writes the
+//! other reads, and of what is malformed both say the same.
+
+mod harness;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use harness::{decode, encode, hex, listener, unhex, Calls};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{json, Value};
+
+/// The reference as a process: one question a line, one answer a line.
+struct Reference {
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Reference {
+    fn start() -> Reference {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire/reference.py");
+        let mut child = Command::new("python3")
+            .arg("-I")
+            .arg(&script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the reference codec needs python3 (3.11 or later) on the PATH");
+        Reference {
+            questions: child.stdin.take(),
+            answers: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn ask(&mut self, question: Value) -> Value {
+        let questions = self.questions.as_mut().unwrap();
+        writeln!(questions, "{question}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("no answer to {question}"))
+    }
+
+    fn decode(&mut self, listener: &Value, side: &str, input: &[u8]) -> Value {
+        self.ask(json!({"do": "decode", "listener": listener, "side": side, "hex": hex(input)}))
+    }
+
+    fn encode(&mut self, listener: &Value, side: &str, message: &Value) -> Value {
+        self.ask(json!({"do": "encode", "listener": listener, "side": side, "message": message}))
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        drop(self.questions.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn check<S: Strategy>(cases: u32, strategy: &S, mut test: impl FnMut(&mut Reference, S::Value))
+where
+    S::Value: Clone,
+{
+    let reference = std::cell::RefCell::new(Reference::start());
+    let test = std::cell::RefCell::new(&mut test);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(strategy, |value| {
+            (test.borrow_mut())(&mut reference.borrow_mut(), value);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn listeners() -> impl Strategy<Value = Value> {
+    let limit = prop_oneof![Just(65536usize), 0..300usize];
+    let length = (
+        prop::sample::select(vec!["1", "2", "4"]),
+        prop::sample::select(vec!["big", "little"]),
+        prop::sample::select(vec!["0", "1"]),
+    )
+        .prop_map(|(size, order, counts)| {
+            (
+                "length",
+                json!({"size": size, "order": order, "counts_itself": counts}),
+            )
+        });
+    let preset = prop::sample::select(vec!["length2", "length4", "length", "firefly", "pomelo"])
+        .prop_map(|name| (name, json!({})));
+    let firefly = (any::<[u8; 5]>(), any::<u32>()).prop_map(|(magic, version)| {
+        let options = json!({"magic": hex(&magic), "version": version.to_string()});
+        ("firefly", options)
+    });
+    let pomelo = (0..100u32, prop::sample::select(vec!["json", "msgpack"])).prop_map(
+        |(heartbeat, format)| {
+            let options = json!({"heartbeat": heartbeat.to_string(), "format": format});
+            ("pomelo", options)
+        },
+    );
+    (prop_oneof![length, preset, firefly, pomelo.clone(), pomelo], limit).prop_map(
+        |((protocol, options), limit)| {
+            json!({"protocol": protocol, "options": options, "max_payload": limit})
+        },
+    )
+}
+
+fn ids() -> impl Strategy<Value = u32> {
+    (any::<u32>(), 0..32u32).prop_map(|(bits, shift)| bits >> shift)
+}
+
+fn bodies() -> impl Strategy<Value = String> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_map(|body| hex(&body))
+}
+
+fn routes() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z.]{0,12}", "\\PC{0,80}", "r{250,255}"]
+}
+
+/// What a client of this listener may say, after the handshake if there is one.
+fn said_by_client(listener: &Value) -> BoxedStrategy<Value> {
+    if listener["protocol"] != "pomelo" {
+        return (bodies(), ids())
+            .prop_map(|(body, number)| json!({"kind": "message", "number": number, "body": body}))
+            .boxed();
+    }
+    prop_oneof![
+        1 => Just(json!({"kind": "heartbeat"})),
+        4 => (ids(), routes(), bodies())
+            .prop_map(|(id, name, body)| json!({"kind": "request", "id": id, "name": name, "body": body})),
+        4 => (routes(), bodies())
+            .prop_map(|(name, body)| json!({"kind": "notify", "name": name, "body": body})),
+    ]
+    .boxed()
+}
+
+fn conversations() -> impl Strategy<Value = (Value, Vec<Value>)> {
+    listeners().prop_flat_map(|listener| {
+        let said = prop::collection::vec(said_by_client(&listener), 0..6);
+        (Just(listener), said)
+    })
+}
+
+/// The bytes of these, as the reference writes them. What the length field cannot count is left out.
+fn stream(reference: &mut Reference, listener: &Value, said: &[Value]) -> Vec<u8> {
+    let mut opening = Vec::new();
+    if listener["protocol"] == "pomelo" {
+        let hello = hex(br#"{"sys":{"type":"test","version":"1"},"user":{}}"#);
+        opening.push(json!({"kind": "handshake", "body": hello}));
+        opening.push(json!({"kind": "ack"}));
+    }
+    let mut bytes = Vec::new();
+    for message in opening.iter().chain(said) {
+        if let Some(frame) = reference.encode(listener, "client", message)["hex"].as_str() {
+            bytes.extend(unhex(frame));
+        }
+    }
+    bytes
+}
+
+/// Both codecs over the same bytes, the Rust one with every split; what they agree on.
+fn agree(reference: &mut Reference, told: &Value, input: &[u8]) -> harness::Outcome {
+    let protocol = listener(told);
+    let theirs = reference.decode(told, "server", input);
+    let ours = decode(&protocol, [input], Calls::Always);
+    assert_eq!(json!(ours.events), theirs["events"]);
+    assert_eq!(json!(ours.error), theirs["error"]);
+    assert_eq!(json!(hex(&ours.reply)), theirs["reply"]);
+    if ours.error.is_none() {
+        assert_eq!(json!(ours.left), theirs["left"]);
+    }
+    for cut in 0..=input.len() {
+        let split = decode(&protocol, [&input[..cut], &input[cut..]], Calls::Always);
+        assert_eq!(
+            (&split.events, split.error),
+            (&ours.events, ours.error),
+            "cut at {cut}"
+        );
+        assert_eq!(split.reply, ours.reply, "cut at {cut}");
+    }
+    let bytewise = decode(&protocol, input.chunks(1), Calls::Always);
+    assert_eq!(
+        (&bytewise.events, bytewise.error),
+        (&ours.events, ours.error)
+    );
+    // Who calls only at `need` reads the same, but may see garbage that is shorter than a head later.
+    let patient = decode(&protocol, input.chunks(1), Calls::AtNeed);
+    assert_eq!(patient.events, ours.events);
+    assert!(patient.error == ours.error || (patient.error.is_none() && patient.left < 17));
+    ours
+}
+
+#[test]
+fn what_clients_write_is_read() {
+    check(192, &conversations(), |reference, (told, said)| {
+        let input = stream(reference, &told, &said);
+        let outcome = agree(reference, &told, &input);
+        match outcome.error {
+            None => assert_eq!(outcome.left, 0),
+            Some(error) => assert_eq!(error, "too-long"),
+        }
+    });
+}
+
+#[test]
+fn of_what_is_malformed_both_say_the_same() {
+    let harm = prop::collection::vec((any::<prop::sample::Index>(), 0..4u8, any::<u8>()), 1..4);
+    check(
+        384,
+        &(conversations(), harm),
+        |reference, ((told, said), harm)| {
+            let mut input = stream(reference, &told, &said);
+            for (at, how, byte) in harm {
+                let at = at.index(input.len() + 1);
+                match how {
+                    0 => input.truncate(at),
+                    1 => input.insert(at, byte),
+                    _ if at == input.len() => input.push(byte),
+                    2 => input[at] = byte,
+                    _ => input[at] ^= 1 << (byte % 8),
+                }
+            }
+            agree(reference, &told, &input);
+        },
+    );
+}
+
+#[test]
+fn of_garbage_both_say_the_same() {
+    // Heads that are nearly right, so that more than the first byte is looked at.
+    let head = prop_oneof![
+        Just(vec![]),
+        (0..8u8, 0..70u8).prop_map(|(kind, length)| vec![kind, 0, 0, length]),
+        (0..40u8).prop_map(|length| [&[0; 9][..], &[0, 0, 0, length, 0, 0, 0, 1]].concat()),
+    ];
+    let garbage = (head, prop::collection::vec(any::<u8>(), 0..64));
+    let opened = any::<bool>();
+    check(
+        384,
+        &(listeners(), garbage, opened),
+        |reference, (told, (head, tail), opened)| {
+            let mut input = if opened {
+                stream(reference, &told, &[])
+            } else {
+                vec![]
+            };
+            input.extend([head, tail].concat());
+            agree(reference, &told, &input);
+        },
+    );
+}
+
+#[test]
+fn of_data_packages_both_say_the_same() {
+    let told = json!({"protocol": "pomelo", "options": {}, "max_payload": 20});
+    let flag = prop_oneof![4 => Just(0u8), 4 => Just(2u8), 1 => any::<u8>()];
+    let digits = prop::collection::vec(any::<u8>(), 0..7);
+    let route = (0..12u8, prop::collection::vec(any::<u8>(), 0..40));
+    check(
+        768,
+        &(flag, digits, route),
+        move |reference, (flag, digits, (length, tail))| {
+            let mut body = vec![flag];
+            body.extend(digits.iter().map(|byte| byte | 0x80));
+            if let Some(last) = body.last_mut().filter(|_| flag == 0 && !digits.is_empty()) {
+                *last &= 0x7f;
+            }
+            if flag == 2 {
+                body.truncate(1);
+            }
+            body.push(length);
+            body.extend(tail);
+            let mut input = stream(reference, &told, &[]);
+            input.extend([4, 0, 0, body.len() as u8]);
+            input.extend(body);
+            agree(reference, &told, &input);
+        },
+    );
+}
+
+#[test]
+fn of_handshakes_both_say_the_same() {
+    let told = json!({"protocol": "pomelo", "options": {}, "max_payload": 20});
+    let pieces = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"\"",
+        "\"a\"",
+        "\"a\":",
+        "\"\\u00e9\"",
+        "\"\\x\"",
+        "0",
+        "-1",
+        "01",
+        "1.5e3",
+        "1.",
+        "2E+",
+        "true",
+        "false",
+        "null",
+        "NaN",
+        "Infinity",
+        " ",
+        "\n",
+        "é",
+        "\u{1}",
+        "\u{a0}",
+        "{}",
+        "[]",
+        "\"b\":[1,{}]",
+        "\"c\":{\"d\":\"\\\\\\\"\"}",
+    ]);
+    let loose = prop::collection::vec(pieces.clone(), 0..10).prop_map(|parts| parts.concat());
+    let nearly = prop::collection::vec(pieces, 0..3)
+        .prop_map(|parts| format!("{{\"a\":[1,{{\"b\":[{}]}}]}}", parts.concat()));
+    let whole = nested().prop_map(|value| value.to_string());
+    let depth = (55..75usize).prop_map(|n| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n)));
+    let text = prop_oneof![loose, nearly, whole, depth];
+    let harm = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+    check(1024, &(text, harm), move |reference, (text, harm)| {
+        let mut body = text.into_bytes();
+        if let Some((at, byte)) = harm.filter(|_| !body.is_empty()) {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let mut input = vec![1, 0, (body.len() >> 8) as u8, body.len() as u8];
+        input.extend(body);
+        let protocol = listener(&told);
+        let theirs = reference.decode(&told, "server", &input);
+        let ours = decode(&protocol, [&input[..]], Calls::Always);
+        assert_eq!(json!(ours.error), theirs["error"]);
+        assert_eq!(json!(hex(&ours.reply)), theirs["reply"]);
+    });
+}
+
+fn nested() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        any::<f64>().prop_map(|value| json!(value)),
+        "\\PC{0,8}".prop_map(|value| json!(value)),
+    ];
+    leaf.prop_recursive(5, 40, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| json!(items)),
+            prop::collection::vec(("\\PC{0,5}", inner), 0..4)
+                .prop_map(|items| Value::Object(items.into_iter().collect())),
+        ]
+    })
+}
+
+#[test]
+fn what_the_server_writes_is_read() {
+    let kinds = prop::sample::select(vec!["response", "error", "push", "kick"]);
+    let names = prop_oneof![routes(), "r{256,260}"];
+    let reasons = prop_oneof!["[a-z-]{1,20}", any::<String>()];
+    let messages = (kinds, ids(), names, ids(), bodies(), reasons);
+    check(
+        768,
+        &(listeners(), messages),
+        |reference, (told, message)| {
+            let (kind, id, name, number, body, reason) = message;
+            let body = if kind == "kick" {
+                hex(reason.as_bytes())
+            } else {
+                body
+            };
+            let message =
+                json!({"kind": kind, "id": id, "name": name, "number": number, "body": body});
+            let ours = encode(&listener(&told), &message);
+            let theirs = reference.encode(&told, "server", &message);
+            let frame = match ours {
+                Err(error) => return assert_eq!(theirs, json!({"error": error})),
+                Ok(frame) => frame,
+            };
+            assert_eq!(theirs, json!({"hex": hex(&frame)}));
+            let read = reference.decode(&told, "client", &frame);
+            assert_eq!((&read["error"], &read["left"]), (&Value::Null, &json!(0)));
+            let heard = match (told["protocol"].as_str().unwrap(), kind) {
+                ("pomelo", "push") => json!([{"event": "push", "route": name, "body": body}]),
+                ("pomelo", "kick") => json!([{"event": "kick", "value": {"reason": reason}}]),
+                ("pomelo", _) => json!([{"event": kind, "id": id, "body": body}]),
+                (_, "kick" | "error") => json!([]),
+                (protocol, _) => {
+                    let route = if protocol == "firefly" {
+                        json!(number)
+                    } else {
+                        Value::Null
+                    };
+                    json!([{"event": "packet", "kind": "message", "id": 0, "route": route, "body": body}])
+                }
+            };
+            assert_eq!(read["events"], heard);
+        },
+    );
+}

@@ -1,0 +1,393 @@
+"""The client protocols of docs/protocol.md once more, written apart from the Rust codecs and in another manner.
+
+A reader is a generator: it yields how many bytes it wants next and is sent exactly those, so a split of the input
+cannot show. Both sides are here: what a server reads (from clients) and what a client reads (from servers).
+
+Run as a program it answers one JSON object a line, for tests in other languages:
+    {"do": "decode", "listener": {...}, "side": "server", "hex": "..."}
+        -> {"events": [...], "reply": "hex", "error": null | reason, "wants": bytes, "left": bytes}
+    {"do": "encode", "listener": {...}, "side": "server", "message": {...}} -> {"hex": "..."} | {"error": reason}
+A listener is {"protocol": name, "options": {name: value}, "max_payload": bytes}; the side is that which decodes or
+encodes. Events and messages are written as in the golden vectors (tests/wire/*.json).
+"""
+
+import json
+import struct
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
+
+Side = Literal["server", "client"]
+Json = dict[str, Any]
+Reader = Generator[int, bytes, NoReturn]
+"""Yields a number of bytes, is sent these; raises Refused and never returns."""
+
+
+class Refused(Exception):
+    """The other side broke the protocol; or, when encoding, the protocol cannot say it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Listener:
+    protocol: str
+    options: Mapping[str, str]
+    max_payload: int
+
+    @staticmethod
+    def of(value: Json) -> "Listener":
+        return Listener(value["protocol"], value["options"], value["max_payload"])
+
+
+@dataclass
+class Outcome:
+    events: list[Json] = field(default_factory=list[Json])
+    reply: bytearray = field(default_factory=bytearray)
+    error: str | None = None
+    wants: int = 0
+    """How many bytes the reader was short of when the input ended."""
+    left: int = 0
+    """How many bytes of a frame that is not whole yet have come."""
+
+
+def decode(listener: Listener, side: Side, chunks: Iterable[bytes]) -> Outcome:
+    outcome = Outcome()
+    reader = _READERS[listener.protocol](listener, side, outcome)
+    waiting = bytearray()
+    events = 0
+    frame = 0  # bytes the reader has had since it last finished a frame
+    try:
+        wanted = next(reader)
+        for chunk in chunks:
+            waiting += chunk
+            while len(waiting) >= wanted:
+                given = bytes(waiting[:wanted])
+                del waiting[:wanted]
+                frame += wanted
+                wanted = reader.send(given)
+                if len(outcome.events) > events:
+                    events = len(outcome.events)
+                    frame = 0
+        outcome.wants = wanted - len(waiting)
+        outcome.left = frame + len(waiting)
+    except Refused as refused:
+        outcome.error = refused.reason
+    return outcome
+
+
+def encode(listener: Listener, side: Side, message: Json) -> bytes:
+    return _WRITERS[listener.protocol](listener, side, message)
+
+
+# length: section 2
+
+
+@dataclass(frozen=True)
+class _Length:
+    size: int
+    order: Literal["big", "little"]
+    counts_itself: bool
+
+    @staticmethod
+    def of(listener: Listener) -> "_Length":
+        if listener.protocol != "length":
+            return _Length(int(listener.protocol.removeprefix("length")), "big", False)
+        options = listener.options
+        return _Length(
+            int(options.get("size", "4")),
+            "little" if options.get("order", "big") == "little" else "big",
+            options.get("counts_itself", "0") == "1",
+        )
+
+
+def _read_length(listener: Listener, side: Side, outcome: Outcome) -> Reader:
+    form = _Length.of(listener)
+    while True:
+        length = int.from_bytes((yield form.size), form.order)
+        if form.counts_itself:
+            length -= form.size
+        if length < 0:
+            raise Refused("bad-frame")
+        if side == "server" and length > listener.max_payload:
+            raise Refused("too-long")
+        outcome.events.append(_packet("message", None, (yield length)))
+
+
+def _write_length(listener: Listener, side: Side, message: Json) -> bytes:
+    if message["kind"] in ("kick", "error"):
+        return b""
+    form = _Length.of(listener)
+    body = bytes.fromhex(message["body"])
+    try:
+        return (len(body) + form.size * form.counts_itself).to_bytes(form.size, form.order) + body
+    except OverflowError:
+        raise Refused("too-long") from None
+
+
+# firefly: section 3
+
+
+def _firefly_prefix(listener: Listener) -> bytes:
+    magic = bytes.fromhex(listener.options.get("magic", "0000000000"))
+    return magic + struct.pack("!I", int(listener.options.get("version", "0")))
+
+
+def _read_firefly(listener: Listener, side: Side, outcome: Outcome) -> Reader:
+    prefix = _firefly_prefix(listener)
+    while True:
+        for place, expected in enumerate(prefix):
+            if (yield 1)[0] != expected:
+                raise Refused("bad-magic" if place < 5 else "bad-version")
+        length, command = struct.unpack("!II", (yield 8))
+        if length < 4:
+            raise Refused("bad-frame")
+        if side == "server" and length - 4 > listener.max_payload:
+            raise Refused("too-long")
+        outcome.events.append(_packet("message", command, (yield length - 4)))
+
+
+def _write_firefly(listener: Listener, side: Side, message: Json) -> bytes:
+    if message["kind"] in ("kick", "error"):
+        return b""
+    body = bytes.fromhex(message["body"])
+    return _firefly_prefix(listener) + struct.pack("!II", len(body) + 4, message["number"]) + body
+
+
+# pomelo: section 4
+
+
+def _read_pomelo(listener: Listener, side: Side, outcome: Outcome) -> Reader:
+    return _pomelo_server(listener, outcome) if side == "server" else _pomelo_client(outcome)
+
+
+def _pomelo_server(listener: Listener, outcome: Outcome) -> Reader:
+    # What may come, and how long it may be, before the handshake, before its acknowledgement, and after.
+    stages: list[dict[int, int]] = [
+        {HANDSHAKE: 8192},
+        {ACK: 64, HEARTBEAT: 64},
+        {DATA: listener.max_payload + 262, HEARTBEAT: 64},
+    ]
+    stage = 0
+    while True:
+        kind = (yield 1)[0]
+        if kind not in stages[stage]:
+            if stage == 0:
+                outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
+            raise Refused("bad-handshake" if 1 <= kind <= 4 else "bad-frame")
+        length = int.from_bytes((yield 3), "big")
+        if length > stages[stage][kind]:
+            raise Refused("too-long")
+        body = yield length
+        if kind == HANDSHAKE:
+            if not _is_json_object(body):
+                outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
+                raise Refused("bad-handshake")
+            outcome.reply += _package(HANDSHAKE, _welcome(listener))
+            outcome.events.append({"event": "control"})
+            stage = 1
+        elif kind == ACK:
+            outcome.events.append({"event": "opened"})
+            stage = 2
+        elif kind == HEARTBEAT:
+            outcome.events.append({"event": "control"})
+        else:
+            outcome.events.append(_pomelo_message(body, listener.max_payload))
+
+
+def _welcome(listener: Listener) -> bytes:
+    seconds = int(listener.options.get("heartbeat", "30"))
+    told: Json = {"heartbeat": seconds} if seconds else {}
+    told["serializer"] = listener.options.get("format", "json")
+    return json.dumps({"code": 200, "sys": told}, separators=(",", ":")).encode()
+
+
+def _pomelo_message(body: bytes, max_payload: int) -> Json:
+    try:
+        flag, rest = body[0], body[1:]
+        if flag & 0b1_0000:
+            raise Refused("compression-unsupported")
+        if flag not in (0b000_0, 0b001_0):
+            raise Refused("bad-frame")
+        number = 0
+        if flag == 0b000_0:
+            number, rest = _pop_id(rest)
+        length, rest = rest[0], rest[1:]
+        if len(rest) < length:
+            raise Refused("bad-frame")
+        route, payload = rest[:length].decode("utf-8"), rest[length:]
+    except (IndexError, UnicodeDecodeError):
+        raise Refused("bad-frame") from None
+    if len(payload) > max_payload:
+        raise Refused("too-long")
+    return _packet("notify" if flag else "request", route, payload, number)
+
+
+def _pop_id(data: bytes) -> tuple[int, bytes]:
+    size = next((at + 1 for at, byte in enumerate(data[:5]) if byte < 128), None)
+    if size is None:
+        raise Refused("bad-frame")
+    number = sum((byte & 127) * 128**at for at, byte in enumerate(data[:size]))
+    if number >= 2**32:
+        raise Refused("bad-frame")
+    return number, data[size:]
+
+
+def _pomelo_client(outcome: Outcome) -> Reader:
+    while True:
+        head = yield 4
+        body = yield int.from_bytes(head[1:], "big")
+        outcome.events.append(_pomelo_answer(head[0], body))
+
+
+def _pomelo_answer(kind: int, body: bytes) -> Json:
+    if kind == HANDSHAKE:
+        return {"event": "handshake", "value": json.loads(body)}
+    if kind == HEARTBEAT and not body:
+        return {"event": "heartbeat"}
+    if kind == KICK:
+        return {"event": "kick", "value": json.loads(body)}
+    if kind != DATA or not body:
+        raise Refused("bad-frame")
+    flag, rest = body[0], body[1:]
+    if flag in (0b00_010_0, 0b10_010_0):
+        number, payload = _pop_id(rest)
+        return {"event": "error" if flag & 0b10_000_0 else "response", "id": number, "body": payload.hex()}
+    if flag == 0b00_011_0:
+        length = rest[0]
+        return {"event": "push", "route": rest[1 : 1 + length].decode(), "body": rest[1 + length :].hex()}
+    raise Refused("bad-frame")
+
+
+def _write_pomelo(listener: Listener, side: Side, message: Json) -> bytes:
+    kind = message["kind"]
+    payload = bytes.fromhex(message.get("body", ""))
+    match kind:
+        case "handshake":
+            return _package(HANDSHAKE, payload)
+        case "ack":
+            return _package(ACK, b"")
+        case "heartbeat":
+            return _package(HEARTBEAT, b"")
+        case "kick":
+            reason = json.dumps({"reason": payload.decode()}, separators=(",", ":"), ensure_ascii=False)
+            return _package(KICK, _short_escapes_spelt_out(reason).encode())
+        case "request":
+            return _package(DATA, b"\x00" + _id(message["id"]) + _route(message["name"]) + payload)
+        case "notify":
+            return _package(DATA, b"\x02" + _route(message["name"]) + payload)
+        case "response":
+            return _package(DATA, b"\x04" + _id(message["id"]) + payload)
+        case "error":
+            return _package(DATA, b"\x24" + _id(message["id"]) + payload)
+        case "push":
+            return _package(DATA, b"\x06" + _route(message["name"]) + payload)
+        case _:
+            raise ValueError(f"pomelo has no message {kind!r}")
+
+
+def _package(kind: int, body: bytes) -> bytes:
+    try:
+        return bytes([kind]) + len(body).to_bytes(3, "big") + body
+    except OverflowError:
+        raise Refused("too-long") from None
+
+
+def _id(number: int) -> bytes:
+    digits = [number & 127]
+    while number := number >> 7:
+        digits[-1] |= 128
+        digits.append(number & 127)
+    return bytes(digits)
+
+
+def _route(name: str) -> bytes:
+    encoded = name.encode()
+    if len(encoded) > 255:
+        raise Refused("route-too-long")
+    return bytes([len(encoded)]) + encoded
+
+
+def _short_escapes_spelt_out(text: str) -> str:
+    """4.8 has one escape for control characters, where Python's json has a short one for some."""
+    pieces = text.split("\\\\")
+    for short, code in zip("bfnrt", (8, 12, 10, 13, 9), strict=True):
+        pieces = [piece.replace(f"\\{short}", f"\\u{code:04x}") for piece in pieces]
+    return "\\\\".join(pieces)
+
+
+def _is_json_object(body: bytes) -> bool:
+    """Python's parser knows NaN and Infinity, and does not bound the depth: both are added here."""
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    try:
+        text = body.decode("utf-8")
+        # Numbers stay text: Python refuses to convert very long ones.
+        value = json.loads(text, parse_constant=no_constant, parse_int=str, parse_float=str)
+        return isinstance(value, dict) and _depth(value) <= 64
+    except (ValueError, RecursionError):
+        return False
+
+
+def _depth(value: object) -> int:
+    inner: list[object] = []
+    if isinstance(value, dict):
+        inner = list(value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    elif isinstance(value, list):
+        inner = value  # pyright: ignore[reportUnknownVariableType]
+    else:
+        return 0
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def _packet(kind: str, route: str | int | None, body: bytes, number: int = 0) -> Json:
+    return {"event": "packet", "kind": kind, "id": number, "route": route, "body": body.hex()}
+
+
+_READERS: dict[str, Callable[[Listener, Side, Outcome], Reader]] = {
+    "length": _read_length,
+    "length2": _read_length,
+    "length4": _read_length,
+    "firefly": _read_firefly,
+    "pomelo": _read_pomelo,
+}
+_WRITERS: dict[str, Callable[[Listener, Side, Json], bytes]] = {
+    "length": _write_length,
+    "length2": _write_length,
+    "length4": _write_length,
+    "firefly": _write_firefly,
+    "pomelo": _write_pomelo,
+}
+
+
+def answer(question: Json) -> Json:
+    listener, side = Listener.of(question["listener"]), question["side"]
+    if question["do"] == "decode":
+        outcome = decode(listener, side, [bytes.fromhex(question["hex"])])
+        return {
+            "events": outcome.events,
+            "reply": outcome.reply.hex(),
+            "error": outcome.error,
+            "wants": outcome.wants,
+            "left": outcome.left,
+        }
+    try:
+        return {"hex": encode(listener, side, question["message"]).hex()}
+    except Refused as refused:
+        return {"error": refused.reason}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
