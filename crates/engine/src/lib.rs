@@ -1,1 +1,28 @@
+//! The native engine: sockets, threads, sessions and bounded queues. It drives `photinus-proto` and
+//! knows nothing of Python, nor of what a message means.
+//!
+//! Bytes come in through a [`back`] (sockets, or memory for tests) to a [`reactor`], which decodes
+//! them in place and hands a [batch](inbox) a turn to whoever calls [`engine::Engine::take_inbox`];
+//! what is sent comes back through the [`outbox`]. [`wakeup`] is the queue between the two, and
+//! [`lead`] the only place where a thread leads a reactor.
 
+pub mod back;
+pub mod connection;
+pub mod engine;
+mod group;
+pub mod handle;
+pub mod histogram;
+pub mod inbox;
+mod lead;
+pub mod limits;
+mod listener;
+pub mod memory;
+pub mod outbox;
+pub mod reactor;
+pub mod routes;
+mod session;
+pub mod shared;
+mod sockets;
+pub mod statistics;
+pub mod system;
+pub mod wakeup;

@@ -1,0 +1,59 @@
+//! What a reactor stands on: sockets and the system's clock, or memory with time passed in.
+
+use std::io;
+
+/// Where a reactor's events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Connection(u32),
+    Listener(usize),
+    /// Another thread has put something into the mailbox.
+    Mailbox,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    pub source: Source,
+    pub readable: bool,
+    pub writable: bool,
+}
+
+/// Readiness is edge-triggered: told once, then again only after a read or a write has said
+/// `WouldBlock` (or has taken less than it was offered).
+pub trait Back: Send + 'static {
+    type Stream: Stream;
+
+    /// Nanoseconds; never goes back.
+    fn now(&self) -> u64;
+
+    /// Appends what is ready, waiting at most `timeout` nanoseconds for the first (`None`: for ever).
+    fn poll(&mut self, ready: &mut Vec<Ready>, timeout: Option<u64>) -> io::Result<()>;
+
+    /// Takes connections from this socket, told of under this number.
+    fn listen(&mut self, listener: usize, socket: mio::net::TcpListener) -> io::Result<()>;
+
+    /// The next connection that waits at this listener, and the peer's address as text.
+    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, String)>;
+
+    /// From now on `poll` tells of this stream under this number.
+    fn watch(&mut self, stream: &mut Self::Stream, connection: u32) -> io::Result<()>;
+
+    /// Before the stream is dropped.
+    fn forget(&mut self, stream: &mut Self::Stream);
+
+    /// No more connections are taken from any listener.
+    fn stop_listening(&mut self);
+
+    /// A socket that another reactor accepted. `None`: this back has no sockets.
+    fn adopt(&mut self, socket: mio::net::TcpStream) -> Option<Self::Stream>;
+
+    /// For a reactor that shares its listener's connections out.
+    fn part_with(&mut self, stream: Self::Stream) -> Result<mio::net::TcpStream, Self::Stream>;
+}
+
+pub trait Stream: Send {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// The peer sees the end once it has read what was written.
+    fn finish(&mut self);
+}

@@ -1,0 +1,395 @@
+//! The engine as its user sees it: listeners, the inbox, hand-over to the reactors, and the end.
+
+use crate::handle::REACTORS;
+use crate::histogram::{merged, Snapshot};
+use crate::inbox::Batch;
+use crate::limits::Limits;
+use crate::listener::ListenUrl;
+use crate::memory::{Hub, Memory, MemoryConnection};
+use crate::outbox::{Handover, OutBatch};
+use crate::reactor::{Next, Reactor};
+use crate::routes::Routes;
+use crate::shared::{lock, Listening, Mailbox, Shared};
+use crate::sockets::Sockets;
+use crate::{lead, system};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+pub struct Engine {
+    pub shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    limits: Limits,
+    back: Reactors,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    forks: u32,
+}
+
+enum Reactors {
+    /// Until they are started.
+    Sockets(Mutex<Vec<Reactor<Sockets>>>),
+    Memory {
+        hub: Hub,
+        reactor: Box<Mutex<Reactor<Memory>>>,
+    },
+}
+
+#[derive(Debug)]
+pub enum EngineError {
+    /// The caller gave something wrong; the text says what was expected.
+    Wrong(String),
+    System(std::io::Error),
+    /// This process is a fork of the one that made the engine.
+    Forked,
+    /// A reactor has stopped by a fault of ours.
+    Failed(String),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Wrong(text) => f.write_str(text),
+            EngineError::System(error) => error.fmt(f),
+            EngineError::Forked => f.write_str(
+                "this process was forked from the one that made the engine: make a new engine here, \
+                 or use the multiprocessing start method \"spawn\"",
+            ),
+            EngineError::Failed(text) => write!(f, "the engine has stopped: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl From<std::io::Error> for EngineError {
+    fn from(error: std::io::Error) -> Self {
+        EngineError::System(error)
+    }
+}
+
+impl Engine {
+    /// With sockets, and as many reactors led by native threads.
+    pub fn sockets(threads: usize, limits: Limits) -> Result<Engine, EngineError> {
+        if !(1..=REACTORS).contains(&threads) {
+            let text = format!("threads: expected 1 to {REACTORS}, not {threads}");
+            return Err(EngineError::Wrong(text));
+        }
+        system::raise_open_files();
+        let shared = Arc::new(Shared::new(threads)?);
+        let mut backs = Vec::new();
+        let mut mailboxes = Vec::new();
+        for _ in 0..threads {
+            let (back, waker) = Sockets::new()?;
+            backs.push(back);
+            mailboxes.push(Mailbox::new(Some(waker)));
+        }
+        let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+        let reactors = backs.into_iter().enumerate().map(|(number, back)| {
+            Reactor::new(
+                number,
+                back,
+                shared.clone(),
+                mailboxes.clone(),
+                limits.clone(),
+            )
+        });
+        let back = Reactors::Sockets(Mutex::new(reactors.collect()));
+        Ok(Engine::with(shared, mailboxes, limits, back))
+    }
+
+    /// In memory, with one reactor that runs when [`turn`](Engine::turn) is called.
+    pub fn memory(limits: Limits) -> Result<Engine, EngineError> {
+        let shared = Arc::new(Shared::new(1)?);
+        let mailboxes: Arc<[Mailbox]> = [Mailbox::new(None)].into();
+        let hub = Hub::default();
+        let reactor = Reactor::new(
+            0,
+            hub.back(),
+            shared.clone(),
+            mailboxes.clone(),
+            limits.clone(),
+        );
+        let back = Reactors::Memory {
+            hub,
+            reactor: Box::new(Mutex::new(reactor)),
+        };
+        Ok(Engine::with(shared, mailboxes, limits, back))
+    }
+
+    fn with(
+        shared: Arc<Shared>,
+        mailboxes: Arc<[Mailbox]>,
+        limits: Limits,
+        back: Reactors,
+    ) -> Engine {
+        system::watch_forks();
+        let forks = system::forks();
+        Engine {
+            shared,
+            mailboxes,
+            limits,
+            back,
+            threads: Mutex::default(),
+            forks,
+        }
+    }
+
+    /// Before the first listener.
+    pub fn set_routes(&self, routes: Routes) {
+        self.shared.set_routes(routes);
+    }
+
+    pub fn reactors(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    pub fn is_memory(&self) -> bool {
+        matches!(self.back, Reactors::Memory { .. })
+    }
+
+    /// Binds, and gives the URL with the address really bound. Served from the start on.
+    pub fn listen(&self, url: &str) -> Result<String, EngineError> {
+        self.check()?;
+        let parsed = ListenUrl::parse(url, self.limits.max_payload).map_err(EngineError::Wrong)?;
+        let (port, mut socket) = match &self.back {
+            Reactors::Memory { .. } => (parsed.port, None),
+            Reactors::Sockets(_) => {
+                let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+                let mut bound = None;
+                for address in (parsed.host.as_str(), parsed.port).to_socket_addrs()? {
+                    match mio::net::TcpListener::bind(address) {
+                        Ok(socket) => {
+                            bound = Some(socket);
+                            break;
+                        }
+                        Err(error) => last = error,
+                    }
+                }
+                let socket = bound.ok_or(last)?;
+                (socket.local_addr()?.port(), Some(socket))
+            }
+        };
+        let bound = parsed.bound(port);
+        let listening = Listening {
+            protocol: Arc::new(parsed.protocol),
+            url: bound.clone(),
+        };
+        let listener = self.shared.add_listener(listening);
+        if let Reactors::Memory { hub, .. } = &self.back {
+            hub.listen(listener);
+        }
+        // The first reactor accepts; it comes last, so that the others know the listener by then.
+        for mailbox in self.mailboxes[1..].iter() {
+            mailbox.post(
+                Handover::Listen {
+                    listener,
+                    socket: None,
+                },
+                1,
+            );
+        }
+        self.mailboxes[0].post(
+            Handover::Listen {
+                listener,
+                socket: socket.take(),
+            },
+            1,
+        );
+        Ok(bound)
+    }
+
+    /// Starts the native threads. A second call does nothing.
+    pub fn start(&self) -> Result<(), EngineError> {
+        self.check()?;
+        let Reactors::Sockets(reactors) = &self.back else {
+            return Ok(());
+        };
+        for (number, reactor) in std::mem::take(&mut *lock(reactors)).into_iter().enumerate() {
+            lock(&self.threads).push(lead::spawn(reactor, number, self.shared.clone())?);
+        }
+        Ok(())
+    }
+
+    /// Takes the batches that wait for Python.
+    pub fn take_inbox(&self, into: &mut VecDeque<Box<Batch>>) -> Result<(), EngineError> {
+        self.check()?;
+        self.shared.inbox.take(into);
+        match into.is_empty().then(|| self.shared.failure()).flatten() {
+            Some(failure) => Err(EngineError::Failed(failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// An empty batch for this reactor.
+    pub fn spare(&self, reactor: usize) -> OutBatch {
+        self.shared.spare(reactor)
+    }
+
+    /// Hands a batch over. `true`: the reactor slept and was woken by a system call.
+    pub fn hand_over(&self, reactor: usize, mut batch: OutBatch) -> bool {
+        batch.pushed = self.now();
+        let weight = batch.weight();
+        self.mailboxes[reactor].post(Handover::Out(batch), weight)
+    }
+
+    /// Is so much handed over that the caller must [wait](Self::wait_for_room)?
+    pub fn is_full(&self, reactor: usize) -> bool {
+        !self.is_memory() && self.mailboxes[reactor].queue.weight() >= self.limits.outbox_bytes
+    }
+
+    /// Blocks until the reactor has looked at what it was handed. Never with the GIL held.
+    pub fn wait_for_room(&self, reactor: usize) {
+        if !self.is_memory() {
+            self.mailboxes[reactor]
+                .queue
+                .wait_for_room(self.limits.outbox_bytes);
+        }
+    }
+
+    /// A drained batch, with its runs as far as they are handled.
+    pub fn give_back(&self, batch: Box<Batch>) {
+        let reactor = batch.reactor;
+        self.mailboxes[reactor].post_quietly(Handover::Returned(batch));
+    }
+
+    /// Accepts no more and ends every session, with this reason, behind what was sent to it.
+    pub fn drain(&self, reason: &str) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(
+                Handover::Drain {
+                    reason: reason.to_owned(),
+                },
+                1,
+            );
+        }
+    }
+
+    /// Closes everything and waits for the threads to end. A second call does nothing.
+    pub fn shut_down(&self) {
+        if self.check().is_err() {
+            return; // the threads are the parent's
+        }
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Handover::Shutdown, 1);
+        }
+        let_go(&self.back);
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            // It has told of its panic itself (`lead.rs`).
+            let _ = thread.join();
+        }
+    }
+
+    /// Everything counted, as sections of names and values.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for (number, statistics) in self.shared.statistics.iter().enumerate() {
+            for (at, (name, value)) in statistics.counts.each().enumerate() {
+                match number {
+                    0 => sums.push((name, value)),
+                    _ => sums[at].1 += value,
+                }
+            }
+        }
+        sums
+    }
+
+    /// Ends of connections by the wire error that caused them.
+    pub fn wire_errors(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for statistics in &self.shared.statistics {
+            for (&reason, count) in lock(&statistics.wire_errors).iter() {
+                *sums.entry(reason).or_default() += count;
+            }
+        }
+        sums
+    }
+
+    /// The histograms of the stages that the reactors see.
+    pub fn stages(&self) -> [(&'static str, Snapshot); 2] {
+        let all = &self.shared.statistics;
+        [
+            (
+                "socket_to_inbox",
+                merged(all.iter().map(|of| &of.socket_to_inbox)),
+            ),
+            (
+                "outbox_to_write",
+                merged(all.iter().map(|of| &of.outbox_to_write)),
+            ),
+        ]
+    }
+
+    /// Nanoseconds on the clock of the back.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        match &self.back {
+            Reactors::Sockets(_) => system::monotonic_ns(),
+            Reactors::Memory { hub, .. } => hub.now(),
+        }
+    }
+
+    /// Runs the memory back's reactor at this time until it has nothing more to do.
+    /// `true`: something was there to be done.
+    pub fn turn(&self, now: u64) -> Result<bool, EngineError> {
+        let Reactors::Memory { hub, reactor } = &self.back else {
+            return Err(EngineError::Wrong(
+                "only the memory back is given its time".to_owned(),
+            ));
+        };
+        hub.set_now(now);
+        let mut reactor = lock(reactor);
+        let mut busy = hub.has_events() || !self.mailboxes[0].queue.is_empty();
+        while reactor.turn(Some(0))? == Next::Again || hub.has_events() {
+            busy = true;
+        }
+        Ok(busy || !self.shared.inbox.is_empty())
+    }
+
+    /// A client of the memory back, connected to the listener of this URL.
+    pub fn connect(&self, url: &str) -> Result<MemoryConnection, EngineError> {
+        let Reactors::Memory { hub, .. } = &self.back else {
+            return Err(EngineError::Wrong(
+                "only the memory back is connected to so".to_owned(),
+            ));
+        };
+        let listeners = self.shared.listeners();
+        let number = listeners.iter().position(|of| of.url == url);
+        number
+            .and_then(|number| hub.connect(number))
+            .ok_or_else(|| {
+                let urls: Vec<_> = listeners.iter().map(|of| of.url.as_str()).collect();
+                EngineError::Wrong(format!(
+                    "nothing listens at {url:?}; there is {}",
+                    urls.join(", ")
+                ))
+            })
+    }
+
+    /// Refuses to work in a fork of the process that made the engine.
+    #[inline]
+    pub fn check(&self) -> Result<(), EngineError> {
+        if system::forks() != self.forks {
+            return Err(EngineError::Forked);
+        }
+        Ok(())
+    }
+}
+
+/// Reactors that were never started hold sockets: they are let go.
+fn let_go(back: &Reactors) {
+    match back {
+        Reactors::Sockets(reactors) => lock(reactors).clear(),
+        Reactors::Memory { reactor, .. } => {
+            // Its last turn closes what is open; the memory back's poll cannot fail.
+            let _ = lock(reactor).turn(Some(0));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}

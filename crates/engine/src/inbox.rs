@@ -1,0 +1,153 @@
+//! What goes from the reactors to Python: batches of packets, each with the arena its payloads lie in.
+//!
+//! Python drains whole batches, calls a handler for each item, and gives the batch back with its
+//! *runs*: how much of which session's budget it held. A reactor stops reading a session whose
+//! budget is used up, so what waits here is bounded by the limits whatever Python does.
+
+use crate::handle::Handle;
+use photinus_proto::codec::Kind;
+
+/// Packets of one reactor's turn, in the order in which they came.
+pub struct Batch {
+    pub reactor: usize,
+    pub items: Vec<Item>,
+    pub runs: Vec<Run>,
+    /// Initialised all through, used up to `used`: reused without being cleared.
+    pub arena: Vec<u8>,
+    pub used: usize,
+    /// When it was pushed, in nanoseconds of the engine's clock.
+    pub pushed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    pub handle: Handle,
+    pub event: Event,
+    /// The request's id, to be answered with.
+    pub id: u32,
+    /// A route's index, or one of the constants below.
+    pub route: u32,
+    /// The number it came under, in protocols that number their routes.
+    pub number: u32,
+    /// Where the payload lies in the arena. Of an unknown route: where its name lies.
+    pub start: u32,
+    pub len: u32,
+}
+
+/// The protocol has no routes, or nobody registered this number: the default handler's.
+pub const DEFAULT_ROUTE: u32 = u32::MAX;
+/// A route by name that nobody registered.
+pub const UNKNOWN_ROUTE: u32 = u32::MAX - 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Packet(Kind),
+    /// A session is there; its listener's number is in `number`, its address's text in the arena.
+    Opened,
+    /// A session has ended; the reason is in `number` (`CloseReason as u32`), a text in the arena.
+    Closed,
+    /// The reactor was told to drain, and no connection is left.
+    Drained,
+}
+
+/// How much of one session's budget the packets next to each other in a batch hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub handle: Handle,
+    pub packets: u32,
+    pub bytes: u32,
+}
+
+impl Batch {
+    pub fn new(reactor: usize, arena_bytes: usize) -> Batch {
+        Batch {
+            reactor,
+            items: Vec::new(),
+            runs: Vec::new(),
+            arena: vec![0; arena_bytes],
+            used: 0,
+            pushed: 0,
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.runs.clear();
+        self.used = 0;
+    }
+
+    pub fn body(&self, item: &Item) -> &[u8] {
+        &self.arena[item.start as usize..][..item.len as usize]
+    }
+
+    /// Appends to the arena; the caller has made sure that it fits (`room`).
+    pub fn append(&mut self, bytes: &[u8]) -> u32 {
+        let start = self.used;
+        self.arena[start..start + bytes.len()].copy_from_slice(bytes);
+        self.used += bytes.len();
+        start as u32
+    }
+
+    /// Takes over a later batch of the same reactor, if it fits: while Python is behind, many small
+    /// turns become one batch, so that each does not hold an arena of its own.
+    /// `Err`: it was taken in, and is given back to be reused; `Ok`: it was not.
+    #[allow(clippy::boxed_local, reason = "batches are only ever moved by pointer")]
+    pub fn absorb(last: &mut Box<Batch>, later: Box<Batch>) -> Result<Box<Batch>, Box<Batch>> {
+        const WORTH_COPYING: usize = 64 << 10;
+        let fits = last.reactor == later.reactor
+            && later.used <= last.room().min(WORTH_COPYING)
+            && last.items.len() + later.items.len() <= last.arena.len() / 16;
+        if !fits {
+            return Ok(later);
+        }
+        let shift = last.append(&later.arena[..later.used]);
+        let moved = later.items.iter().map(|item| Item {
+            start: item.start + shift,
+            ..*item
+        });
+        last.items.extend(moved);
+        last.runs.extend_from_slice(&later.runs);
+        Err(later)
+    }
+
+    pub fn room(&self) -> usize {
+        self.arena.len() - self.used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(reactor: usize, arena: usize, bodies: &[&[u8]]) -> Box<Batch> {
+        let mut batch = Box::new(Batch::new(reactor, arena));
+        for body in bodies {
+            let start = batch.append(body);
+            batch.items.push(Item {
+                handle: Handle(1),
+                event: Event::Packet(Kind::Message),
+                id: 0,
+                route: DEFAULT_ROUTE,
+                number: 0,
+                start,
+                len: body.len() as u32,
+            });
+        }
+        batch
+    }
+
+    #[test]
+    fn an_absorbed_batch_keeps_its_payloads() {
+        let mut last = batch(0, 256, &[b"one", b"two"]);
+        assert!(Batch::absorb(&mut last, batch(0, 256, &[b"three", b""])).is_err());
+        let bodies: Vec<_> = last.items.iter().map(|item| last.body(item)).collect();
+        assert_eq!(bodies, [&b"one"[..], b"two", b"three", b""]);
+    }
+
+    #[test]
+    fn what_does_not_fit_or_is_another_reactors_stays_itself() {
+        let mut last = batch(0, 8, &[b"12345"]);
+        assert!(Batch::absorb(&mut last, batch(0, 256, &[b"6789"])).is_ok());
+        assert!(Batch::absorb(&mut last, batch(1, 256, &[b"6"])).is_ok());
+    }
+}

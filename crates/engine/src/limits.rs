@@ -1,0 +1,143 @@
+//! Every bound of the engine, with its default and why that number.
+
+/// Bounds of one engine. Sizes in bytes, times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest payload of one packet, both ways. 64 KiB: game packets are below 1 KiB, a snapshot
+    /// below this; a client that declares more is wrong or hostile.
+    pub max_payload: usize,
+    /// Sessions at once. 20,000 open files are what a process commonly may have.
+    pub sessions: usize,
+    /// What one session may have unhandled in the inbox; past it its socket is not read.
+    /// 256 KiB: four of the largest packets, or some 2,600 of 64 bytes.
+    pub inbound_session_bytes: usize,
+    /// The same for all sessions of a reactor together. 64 MiB: a second of 500 k packets/s.
+    pub inbound_total_bytes: usize,
+    /// What may wait for one slow reader before its policy acts. 1 MiB: seconds of ordinary traffic.
+    pub outbound_session_bytes: usize,
+    /// The same for all sessions of a reactor together.
+    pub outbound_total_bytes: usize,
+    /// What Python may have handed over that a reactor has not yet looked at; past it `send` waits.
+    pub outbox_bytes: usize,
+    /// A connection that has not finished its handshake by then is closed.
+    pub handshake_ms: u64,
+    /// A frame that was begun is finished by then, or its connection is closed.
+    pub frame_ms: u64,
+    /// How long a closing connection may take to read what was sent to it last.
+    pub linger_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_payload: 64 << 10,
+            sessions: 19_000,
+            inbound_session_bytes: 256 << 10,
+            inbound_total_bytes: 64 << 20,
+            outbound_session_bytes: 1 << 20,
+            outbound_total_bytes: 256 << 20,
+            outbox_bytes: 64 << 20,
+            handshake_ms: 5_000,
+            frame_ms: 10_000,
+            linger_ms: 2_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Sets one limit by its name. The error says what was expected.
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
+        const LARGEST_PAYLOAD: u64 = 16 << 20; // pomelo's 24-bit length
+        let (least, most) = match name {
+            "max_payload" => (16, LARGEST_PAYLOAD - 1024),
+            "sessions" => (
+                1,
+                crate::handle::SLOTS_A_REACTOR as u64 * crate::handle::REACTORS as u64,
+            ),
+            "handshake_ms" | "frame_ms" | "linger_ms" => (1, 24 * 3600 * 1000),
+            _ => (1024, 1 << 40),
+        };
+        if !(least..=most).contains(&value) {
+            return Err(format!(
+                "limit {name}: expected {least} to {most}, not {value}"
+            ));
+        }
+        let size = value as usize;
+        match name {
+            "max_payload" => self.max_payload = size,
+            "sessions" => self.sessions = size,
+            "inbound_session_bytes" => self.inbound_session_bytes = size,
+            "inbound_total_bytes" => self.inbound_total_bytes = size,
+            "outbound_session_bytes" => self.outbound_session_bytes = size,
+            "outbound_total_bytes" => self.outbound_total_bytes = size,
+            "outbox_bytes" => self.outbox_bytes = size,
+            "handshake_ms" => self.handshake_ms = value,
+            "frame_ms" => self.frame_ms = value,
+            "linger_ms" => self.linger_ms = value,
+            _ => {
+                return Err(format!(
+                    "there is no limit {name:?}; there are {}",
+                    NAMES.join(", ")
+                ))
+            }
+        }
+        Ok(())
+    }
+}
+
+pub const NAMES: [&str; 10] = [
+    "max_payload",
+    "sessions",
+    "inbound_session_bytes",
+    "inbound_total_bytes",
+    "outbound_session_bytes",
+    "outbound_total_bytes",
+    "outbox_bytes",
+    "handshake_ms",
+    "frame_ms",
+    "linger_ms",
+];
+
+/// How much one `read` takes at most: one connection's share of a turn, so that none starves another.
+pub const READ_BYTES: usize = 64 << 10;
+/// A batch's arena. Four full reads, and small enough to stay in the second-level cache.
+pub const ARENA_BYTES: usize = 256 << 10;
+/// Arenas and outbox batches kept for reuse; more are given back to the system.
+pub const SPARE_BATCHES: usize = 4;
+/// How much is encoded for one connection before it is written.
+pub const WRITE_BYTES: usize = 64 << 10;
+/// What an unhandled packet costs beside its payload (its place in the batch), for the budgets.
+pub const PACKET_OVERHEAD: usize = 32;
+/// A slot rests so long before it is used again.
+pub const QUARANTINE_MS: u64 = 1_000;
+/// Connections taken from a listener in one turn, so that a storm of them does not stop the game.
+pub const ACCEPTS_A_TURN: usize = 256;
+/// When accepting failed for want of descriptors, it is tried again after this.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_sets_its_limit() {
+        for name in NAMES {
+            let mut limits = Limits::default();
+            limits.set(name, 4096).unwrap();
+            assert_ne!(limits, Limits::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_name_what_was_expected() {
+        let mut limits = Limits::default();
+        assert!(limits
+            .set("nonsense", 4096)
+            .unwrap_err()
+            .contains("max_payload"));
+        assert!(limits
+            .set("sessions", 0)
+            .unwrap_err()
+            .contains("expected 1 to"));
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes from Python to a reactor: batches of messages and commands, with their payloads' arena.
+//!
+//! Items of one batch are carried out in order, batches of one reactor in the order of their push.
+
+use crate::handle::Handle;
+use crate::inbox::Batch;
+
+#[derive(Default)]
+pub struct OutBatch {
+    pub items: Vec<OutItem>,
+    pub arena: Vec<u8>,
+    /// When it was handed over, in nanoseconds of the engine's clock.
+    pub pushed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutItem {
+    pub action: Action,
+    /// The payload in the batch's arena.
+    pub start: u32,
+    pub len: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Send {
+        to: Handle,
+        what: What,
+    },
+    /// To every member but one, of those whose payloads are written in this format.
+    GroupSend {
+        group: u32,
+        but: Handle,
+        format: FormatSet,
+        route: OutRoute,
+    },
+    GroupAdd {
+        group: u32,
+        member: Handle,
+    },
+    GroupRemove {
+        group: u32,
+        member: Handle,
+    },
+    /// A name for pushes; the payload is the name. Comes before the first use of its index.
+    NameRoute {
+        index: u32,
+        number: u32,
+    },
+    /// The session's end, after what was sent to it before; the payload is the reason's text.
+    Kick {
+        to: Handle,
+    },
+    /// A packet that waited in the session's mailbox past its batch has been handled now.
+    Release {
+        to: Handle,
+        packets: u32,
+        bytes: u32,
+    },
+    /// Python has let go of a session that ended: its slot may rest and be used again.
+    Free {
+        to: Handle,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Response { id: u32 },
+    Error { id: u32 },
+    Push(OutRoute),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutRoute {
+    /// Index of a name made known with `NameRoute`.
+    Named(u32),
+    /// A bare number, as Firefly's commands.
+    Number(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormatSet(pub u8);
+
+impl FormatSet {
+    pub const JSON: FormatSet = FormatSet(1);
+    pub const MSGPACK: FormatSet = FormatSet(2);
+    pub const ANY: FormatSet = FormatSet(3);
+
+    #[inline]
+    pub fn has(self, other: FormatSet) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What stands in a reactor's mailbox.
+pub enum Handover {
+    Out(OutBatch),
+    /// A drained batch comes back, with what of its runs is handled.
+    Returned(Box<Batch>),
+    /// A connection accepted by another reactor.
+    Adopt {
+        stream: mio::net::TcpStream,
+        address: String,
+        listener: usize,
+    },
+    /// Serve this listener's connections; one reactor also gets its socket.
+    Listen {
+        listener: usize,
+        socket: Option<mio::net::TcpListener>,
+    },
+    /// Accept no more; end every session with this reason; say `Drained` when none is left.
+    Drain {
+        reason: String,
+    },
+    /// Close everything at once and end.
+    Shutdown,
+}
+
+impl OutBatch {
+    pub fn push(&mut self, action: Action, payload: &[u8]) {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(payload);
+        self.items.push(OutItem {
+            action,
+            start,
+            len: payload.len() as u32,
+        });
+    }
+
+    pub fn payload(&self, item: &OutItem) -> &[u8] {
+        &self.arena[item.start as usize..][..item.len as usize]
+    }
+
+    /// What it weighs against `Limits::outbox_bytes`; at least 1.
+    pub fn weight(&self) -> usize {
+        self.arena.len() + self.items.len() * std::mem::size_of::<OutItem>() + 1
+    }
+
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.arena.clear();
+    }
+}

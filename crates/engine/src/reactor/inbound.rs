@@ -1,0 +1,324 @@
+//! From a socket to the batch: read into the arena, decode in place, keep what is half a frame.
+
+use super::Reactor;
+use crate::back::{Back, Stream};
+use crate::connection::{By, Stage};
+use crate::handle::Handle;
+use crate::inbox::{Batch, Event, Item, Run, DEFAULT_ROUTE, UNKNOWN_ROUTE};
+use crate::limits::{ARENA_BYTES, PACKET_OVERHEAD, READ_BYTES};
+use photinus_proto::codec::{Decoded, Kind, Packet, Route};
+use std::io::ErrorKind;
+
+/// A read into less room than this is not worth its system call: a new arena is taken first.
+const LEAST_ROOM: usize = READ_BYTES / 4;
+
+/// What packets count against the budgets until they are handled.
+#[inline]
+pub fn cost(packets: u32, bytes: u32) -> usize {
+    bytes as usize + packets as usize * PACKET_OVERHEAD
+}
+
+impl<B: Back> Reactor<B> {
+    /// Reads a connection once, if its budget allows, and decodes what has come.
+    pub(super) fn read(&mut self, at: u32) {
+        if !self.may_read(at) {
+            return;
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let carried = connection.partial.len();
+        if connection.need > carried + READ_BYTES {
+            return self.read_long_frame(at);
+        }
+        if self.batch.room() < carried + LEAST_ROOM {
+            self.hand_in();
+            if self.batch.room() < carried + LEAST_ROOM {
+                *self.batch = Batch::new(self.number, (carried + READ_BYTES).max(ARENA_BYTES));
+            }
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let base = self.batch.used;
+        let limit = self.batch.arena.len().min(base + carried + READ_BYTES);
+        let (carried_place, place) = self.batch.arena[base..limit].split_at_mut(carried);
+        carried_place.copy_from_slice(&connection.partial);
+        let offered = place.len();
+        self.statistics.counts.reads.add(1);
+        match connection.stream.read(place) {
+            Ok(0) => self.close(at, By::Client, "left"),
+            Ok(count) => {
+                connection.readable = count == offered;
+                connection.heard = self.now_ms;
+                self.statistics.counts.bytes_in.add(count as u64);
+                if connection.readable && !connection.queued {
+                    connection.queued = true;
+                    self.again.push(at);
+                }
+                self.decode(at, base, base + carried + count);
+            }
+            Err(error) => self.read_failed(at, &error),
+        }
+    }
+
+    fn read_failed(&mut self, at: u32, error: &std::io::Error) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        match error.kind() {
+            ErrorKind::WouldBlock => connection.readable = false,
+            ErrorKind::Interrupted => self.read_soon(at),
+            _ => self.close(at, By::Network, "reset"),
+        }
+    }
+
+    /// The middle of a frame far longer than a read: gathered beside the arena until it is whole, so
+    /// that its beginning is not copied with each read. Memory grows with what has really come.
+    fn read_long_frame(&mut self, at: u32) {
+        let mut place = std::mem::take(&mut self.out.scratch);
+        place.clear();
+        place.resize(READ_BYTES, 0);
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let wanted = (connection.need - connection.partial.len()).min(READ_BYTES);
+        self.statistics.counts.reads.add(1);
+        let result = connection.stream.read(&mut place[..wanted]);
+        match result {
+            Ok(0) => self.close(at, By::Client, "left"),
+            Ok(count) => {
+                connection.readable = count == wanted;
+                connection.heard = self.now_ms;
+                connection.partial.extend_from_slice(&place[..count]);
+                self.statistics.counts.bytes_in.add(count as u64);
+                if connection.readable && !connection.queued {
+                    connection.queued = true;
+                    self.again.push(at);
+                }
+            }
+            Err(error) => self.read_failed(at, &error),
+        }
+        self.out.scratch = place;
+    }
+
+    /// Is there something to read, and room for it? If there is no room, it will be read later.
+    fn may_read(&mut self, at: u32) -> bool {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return false;
+        };
+        if !connection.readable {
+            return false;
+        }
+        if self.unhandled >= self.limits.inbound_total_bytes {
+            self.statistics.counts.paused_total.add(1);
+            self.held_back.push((at, connection.serial));
+            return false;
+        }
+        let Some(session) = self.sessions.live(connection.session) else {
+            return true;
+        };
+        if session.paused {
+            return false;
+        }
+        if session.unhandled >= self.limits.inbound_session_bytes {
+            session.paused = true;
+            self.paused_sessions += 1;
+            self.statistics.counts.paused_session.add(1);
+            return false;
+        }
+        true
+    }
+
+    /// Takes the packets out of `arena[begin..end]`, which holds what this connection has sent.
+    fn decode(&mut self, at: u32, begin: usize, end: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.stage == Stage::Lingering {
+            connection.partial = Vec::new();
+            return;
+        }
+        let Some(Some(serving)) = self.listeners.get(connection.listener as usize) else {
+            return;
+        };
+        let protocol = serving.protocol.clone();
+        let mut peer = connection.peer;
+        let handle = connection.session;
+        let (mut from, mut used) = (begin, begin);
+        let mut run = Run {
+            handle,
+            packets: 0,
+            bytes: 0,
+        };
+        self.reply.clear();
+        let ended = loop {
+            match protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply) {
+                Ok(Decoded::Packet { consumed, packet }) => {
+                    if let Some(item) = self.item(handle, from, packet) {
+                        run.packets += 1;
+                        run.bytes += item.len;
+                        self.batch.items.push(item);
+                    }
+                    from += consumed;
+                    used = from;
+                }
+                Ok(Decoded::Control { consumed }) => from += consumed,
+                Ok(Decoded::Opened { consumed }) => {
+                    from += consumed;
+                    // The event's text goes behind what has been read.
+                    self.batch.used = end;
+                    let rest = self.batch.arena[from..end].to_vec();
+                    if !self.open_session(at) {
+                        return;
+                    }
+                    if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+                        connection.peer = peer;
+                    }
+                    return self.decode_rest(at, rest);
+                }
+                Ok(Decoded::Incomplete { need }) => break Ok(need),
+                Err(error) => break Err(error),
+            }
+        };
+        self.batch.used = used;
+        if run.packets > 0 {
+            let cost = cost(run.packets, run.bytes);
+            self.unhandled += cost;
+            if let Some(session) = self.sessions.live(handle) {
+                session.unhandled += cost;
+            }
+            self.batch.runs.push(run);
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        connection.peer = peer;
+        match ended {
+            Ok(need) => {
+                connection.need = need;
+                let left = &self.batch.arena[from..end];
+                if left.len() != connection.partial.len() || !left.is_empty() {
+                    if left.is_empty() {
+                        connection.partial = Vec::new();
+                    } else {
+                        connection.partial.clear();
+                        connection.partial.extend_from_slice(left);
+                    }
+                }
+                self.watch_frame(at, from > begin);
+                if !self.reply.is_empty() {
+                    let reply = std::mem::take(&mut self.reply);
+                    self.write_now(at, &reply);
+                    self.reply = reply;
+                }
+            }
+            Err(error) => {
+                let reason = error.reason();
+                *crate::shared::lock(&self.statistics.wire_errors)
+                    .entry(reason)
+                    .or_default() += 1;
+                self.refuse(at, reason);
+            }
+        }
+    }
+
+    /// What came in the same read behind the end of a handshake.
+    fn decode_rest(&mut self, at: u32, rest: Vec<u8>) {
+        if !self.reply.is_empty() {
+            let reply = std::mem::take(&mut self.reply);
+            self.write_now(at, &reply);
+            self.reply = reply;
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        connection.partial = Vec::new();
+        connection.need = 0;
+        // The protocol's first heartbeat is the server's.
+        if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
+            if serving.heartbeats.is_some() {
+                let protocol = serving.protocol.clone();
+                self.statistics.counts.heartbeats_sent.add(1);
+                self.write_now(at, protocol.heartbeat_frame());
+            }
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if self.batch.room() < rest.len() {
+            self.hand_in();
+        }
+        let base = self.batch.used;
+        self.batch.arena[base..base + rest.len()].copy_from_slice(&rest);
+        self.decode(at, base, base + rest.len());
+    }
+
+    /// Starts or stops the clock of a frame that has been begun.
+    fn watch_frame(&mut self, at: u32, whole_frames_came: bool) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.partial.is_empty() {
+            connection.frame_since = 0;
+            return;
+        }
+        if connection.frame_since == 0 || whole_frames_came {
+            connection.frame_since = self.now_ms.max(1);
+        }
+        if !connection.frame_clock {
+            connection.frame_clock = true;
+            self.frames.set(self.now_ms, at, connection.serial);
+        }
+    }
+
+    #[inline]
+    fn item(&self, handle: Handle, from: usize, packet: Packet) -> Option<Item> {
+        let Packet {
+            kind,
+            id,
+            route,
+            body,
+        } = packet;
+        let mut place = body;
+        let (route, number) = match route {
+            Route::None => (DEFAULT_ROUTE, 0),
+            Route::Number(number) => {
+                let known = self
+                    .routes
+                    .as_ref()
+                    .and_then(|routes| routes.by_number(number));
+                (known.unwrap_or(DEFAULT_ROUTE), number)
+            }
+            Route::Name(name) => {
+                let bytes = &self.batch.arena[from + name.start..from + name.end];
+                match self
+                    .routes
+                    .as_ref()
+                    .and_then(|routes| routes.by_name(bytes))
+                {
+                    Some(known) => (known, 0),
+                    None if kind == Kind::Request => {
+                        place = name;
+                        (UNKNOWN_ROUTE, 0)
+                    }
+                    None => {
+                        self.statistics.counts.unknown_routes.add(1);
+                        return None;
+                    }
+                }
+            }
+        };
+        let start = (from + place.start) as u32;
+        let len = place.len() as u32;
+        Some(Item {
+            handle,
+            event: Event::Packet(kind),
+            id,
+            route,
+            number,
+            start,
+            len,
+        })
+    }
+}

@@ -1,0 +1,686 @@
+//! A reactor: a poller, the connections and sessions that belong to it for life, and a mailbox.
+//!
+//! One turn ([`Reactor::turn`]): take what the poller tells, read it into this turn's batch
+//! (`inbound.rs`), hand the batch to Python, carry out what the mailbox holds with one write a
+//! connection (`outbound.rs`), then the deadlines. Whoever calls `turn` leads the reactor at that
+//! moment (`lead.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
+
+mod deadlines;
+mod inbound;
+mod outbound;
+
+use crate::back::{Back, Ready, Source};
+use crate::connection::{By, Connection, Stage};
+use crate::group::Groups;
+use crate::handle::Handle;
+use crate::inbox::{Batch, Event, Item, Run};
+use crate::limits::{Limits, ACCEPTS_A_TURN, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES};
+use crate::outbox::Handover;
+use crate::routes::Routes;
+use crate::session::{Sessions, NONE};
+use crate::shared::{Mailbox, Shared};
+use crate::statistics::Statistics;
+use crate::system;
+use deadlines::Deadlines;
+use outbound::Outbound;
+use photinus_proto::codec::Protocol;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+const NS_A_MS: u64 = 1_000_000;
+/// An idle reactor gives freed memory back at most this often.
+const TRIM_MS: u64 = 1_000;
+
+pub struct Reactor<B: Back> {
+    number: usize,
+    pub back: B,
+    shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    statistics: Arc<Statistics>,
+    limits: Limits,
+    listeners: Vec<Option<Serving>>,
+    routes: Option<Arc<Routes>>,
+    connections: Vec<Option<Connection<B::Stream>>>,
+    vacant: Vec<u32>,
+    serial: u32,
+    sessions: Sessions,
+    groups: Groups,
+    /// Peers' addresses, from accept to the opening of the session.
+    addresses: HashMap<u32, Box<str>>,
+    /// This turn's packets.
+    batch: Box<Batch>,
+    #[allow(clippy::vec_box, reason = "batches are only ever moved by pointer")]
+    spare: Vec<Box<Batch>>,
+    ready: Vec<Ready>,
+    /// To be read again without the poller's word.
+    again: Vec<u32>,
+    /// Not read because the whole inbox's budget is used up.
+    held_back: Vec<(u32, u32)>,
+    paused_sessions: usize,
+    /// Cost of all packets of this reactor that Python has not handled.
+    unhandled: usize,
+    out: Outbound,
+    mail: VecDeque<Handover>,
+    handshakes: Deadlines,
+    frames: Deadlines,
+    lingering: Deadlines,
+    accept_retries: Deadlines,
+    /// Replies of the protocol itself (a handshake's).
+    reply: Vec<u8>,
+    /// When the poller told us, in nanoseconds: the beginning of the stage "socket to inbox".
+    told: u64,
+    now_ms: u64,
+    draining: Option<Arc<str>>,
+    drained_told: bool,
+    trim_due: bool,
+    trimmed_ms: u64,
+    stopped: bool,
+}
+
+/// A listener as its connections see it.
+struct Serving {
+    protocol: Arc<Protocol>,
+    format: crate::outbox::FormatSet,
+    heartbeats: Option<Deadlines>,
+    heartbeat_ms: u64,
+}
+
+/// What a turn left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing before the poller tells or this many nanoseconds have passed (`None`: no deadline).
+    Sleep(Option<u64>),
+    /// Something is waiting already.
+    Again,
+    Stopped,
+}
+
+impl<B: Back> Reactor<B> {
+    pub fn new(
+        number: usize,
+        back: B,
+        shared: Arc<Shared>,
+        mailboxes: Arc<[Mailbox]>,
+        limits: Limits,
+    ) -> Reactor<B> {
+        let statistics = shared.statistics[number].clone();
+        Reactor {
+            number,
+            shared,
+            mailboxes,
+            statistics,
+            listeners: Vec::new(),
+            routes: None,
+            connections: Vec::new(),
+            vacant: Vec::new(),
+            serial: 0,
+            sessions: Sessions::new(number),
+            groups: Groups::default(),
+            addresses: HashMap::new(),
+            batch: Box::new(Batch::new(number, ARENA_BYTES)),
+            spare: Vec::new(),
+            ready: Vec::new(),
+            again: Vec::new(),
+            held_back: Vec::new(),
+            paused_sessions: 0,
+            unhandled: 0,
+            out: Outbound::default(),
+            mail: VecDeque::new(),
+            handshakes: Deadlines::new(limits.handshake_ms),
+            frames: Deadlines::new(limits.frame_ms),
+            lingering: Deadlines::new(limits.linger_ms),
+            accept_retries: Deadlines::new(ACCEPT_RETRY_MS),
+            reply: Vec::new(),
+            told: 0,
+            now_ms: back.now() / NS_A_MS,
+            draining: None,
+            drained_told: false,
+            trim_due: false,
+            trimmed_ms: 0,
+            stopped: false,
+            back,
+            limits,
+        }
+    }
+
+    /// Waits at most `timeout` nanoseconds for something to do, then does all there is.
+    pub fn turn(&mut self, timeout: Option<u64>) -> io::Result<Next> {
+        self.ready.clear();
+        self.statistics.counts.polls.add(1);
+        self.back.poll(&mut self.ready, timeout)?;
+        self.told = self.back.now();
+        self.now_ms = self.told / NS_A_MS;
+        self.statistics.counts.turns.add(1);
+        // Taking the mail says that we are awake: nobody pays for waking us any more.
+        self.mailboxes[self.number].queue.take(&mut self.mail);
+        self.read_all();
+        self.hand_in();
+        self.deliver();
+        self.meet_deadlines();
+        // Closed sessions and drops of this turn's second half go to Python, too.
+        self.hand_in();
+        self.publish();
+        Ok(self.next())
+    }
+
+    /// What to do before the next turn. The mailbox is looked at once more by whoever sleeps.
+    fn next(&mut self) -> Next {
+        if self.stopped {
+            return Next::Stopped;
+        }
+        let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
+        if !self.again.is_empty() || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
+            return Next::Again;
+        }
+        self.trim();
+        let deadlines = [
+            &self.handshakes,
+            &self.frames,
+            &self.lingering,
+            &self.accept_retries,
+        ];
+        let heartbeats = self
+            .listeners
+            .iter()
+            .flatten()
+            .filter_map(|of| of.heartbeats.as_ref());
+        let next = deadlines
+            .into_iter()
+            .chain(heartbeats)
+            .filter_map(Deadlines::next_ms)
+            .min();
+        let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
+        let now = self.back.now();
+        // A deadline in this millisecond is met in the next: never a wait of 0 in a circle.
+        let wait = |at: u64| (at * NS_A_MS).saturating_sub(now).max(NS_A_MS / 4);
+        Next::Sleep(next.into_iter().chain(trim).min().map(wait))
+    }
+
+    fn read_all(&mut self) {
+        for at in std::mem::take(&mut self.again) {
+            if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+                connection.queued = false;
+                self.read(at);
+            }
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for event in &ready {
+            match event.source {
+                Source::Listener(listener) => self.accept(listener),
+                Source::Mailbox => {}
+                Source::Connection(at) => {
+                    let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+                        continue;
+                    };
+                    if event.writable && connection.blocked {
+                        connection.blocked = false;
+                        self.flush(at);
+                    }
+                    if event.readable {
+                        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+                            connection.readable = true;
+                            self.read(at);
+                        }
+                    }
+                }
+            }
+        }
+        self.ready = ready;
+    }
+
+    /// Gives this turn's batch to Python: one lock, and one wake if Python sleeps.
+    fn hand_in(&mut self) {
+        if self.batch.items.is_empty() {
+            return;
+        }
+        let now = self.back.now();
+        self.batch.pushed = now;
+        let packets: u32 = self.batch.runs.iter().map(|run| run.packets).sum();
+        if packets > 0 {
+            let waited = now.saturating_sub(self.told);
+            self.statistics
+                .socket_to_inbox
+                .record(waited, u64::from(packets));
+            self.statistics.counts.packets_in.add(u64::from(packets));
+        }
+        let fresh = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Box::new(Batch::new(self.number, ARENA_BYTES)));
+        let full = std::mem::replace(&mut self.batch, fresh);
+        let weight = full.used + full.items.len() * std::mem::size_of::<Item>() + 1;
+        let (wake, left) = self.shared.inbox.push_merging(full, weight, Batch::absorb);
+        if let Some(mut emptied) = left {
+            emptied.clear();
+            self.spare.push(emptied);
+        }
+        self.statistics.counts.batches.add(1);
+        if wake {
+            self.statistics.counts.wakes.add(1);
+            self.shared.python.notify();
+        }
+    }
+
+    /// A batch has come back: what it held may be read again.
+    fn take_back(&mut self, mut batch: Box<Batch>) {
+        for at in 0..batch.runs.len() {
+            let Run {
+                handle,
+                packets,
+                bytes,
+            } = batch.runs[at];
+            self.release(handle, packets, bytes);
+        }
+        batch.clear();
+        let usual = batch.arena.len() == ARENA_BYTES && batch.items.capacity() <= 16 << 10;
+        if usual && self.spare.len() < SPARE_BATCHES {
+            self.spare.push(batch);
+        } else {
+            self.trim_due = true;
+        }
+    }
+
+    fn release(&mut self, handle: Handle, packets: u32, bytes: u32) {
+        let cost = inbound::cost(packets, bytes);
+        self.unhandled = self.unhandled.saturating_sub(cost);
+        if let Some(at) = self
+            .sessions
+            .release(handle, cost, self.limits.inbound_session_bytes)
+        {
+            self.paused_sessions -= 1;
+            self.read_soon(at);
+        }
+        if !self.held_back.is_empty() && self.unhandled <= self.limits.inbound_total_bytes / 2 {
+            for (at, serial) in std::mem::take(&mut self.held_back) {
+                let same = self.connections[at as usize]
+                    .as_ref()
+                    .is_some_and(|of| of.serial == serial);
+                if same {
+                    self.read_soon(at);
+                }
+            }
+        }
+    }
+
+    fn read_soon(&mut self, at: u32) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        // It could not be heard while it was not read.
+        connection.heard = self.now_ms;
+        if connection.readable && !connection.queued {
+            connection.queued = true;
+            self.again.push(at);
+        }
+    }
+
+    /// Serves a listener's connections from now on.
+    fn serve(&mut self, number: usize, socket: Option<mio::net::TcpListener>) {
+        let Some(listener) = self.shared.listener(number) else {
+            return;
+        };
+        if let Some(socket) = socket {
+            // A listener that the poller does not take accepts nothing, and this count says so.
+            if self.back.listen(number, socket).is_err() {
+                self.statistics.counts.accept_failures.add(1);
+            }
+        }
+        self.routes = self.shared.routes();
+        if self.listeners.len() <= number {
+            self.listeners.resize_with(number + 1, || None);
+        }
+        let heartbeat_ms = listener.protocol.heartbeat().map(u64::from);
+        self.listeners[number] = Some(Serving {
+            format: crate::shared::format_of(&listener.protocol),
+            protocol: listener.protocol,
+            heartbeats: heartbeat_ms.map(Deadlines::new),
+            heartbeat_ms: heartbeat_ms.unwrap_or(0),
+        });
+    }
+
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS_A_TURN {
+            match self.back.accept(listener) {
+                Ok((stream, address)) => self.place(stream, address, listener),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if system::is_exhaustion(&error) => {
+                    self.statistics.counts.accept_failures.add(1);
+                    self.accept_retries.set(self.now_ms, listener as u32, 0);
+                    return;
+                }
+                // This one connection was gone before we took it; the next may be there.
+                Err(_) => self.statistics.counts.accept_failures.add(1),
+            }
+        }
+        // More may wait, and an edge is told only once.
+        self.accept_retries.set(
+            self.now_ms.saturating_sub(ACCEPT_RETRY_MS),
+            listener as u32,
+            0,
+        );
+    }
+
+    /// Gives a new connection to the reactor that has the fewest sessions.
+    fn place(&mut self, stream: B::Stream, address: String, listener: usize) {
+        self.statistics.counts.accepted.add(1);
+        if self.draining.is_some() || self.shared.live.load(Relaxed) >= self.limits.sessions {
+            self.statistics.counts.refused_full.add(1);
+            return; // dropping the stream closes it
+        }
+        self.shared.live.fetch_add(1, Relaxed);
+        let load = |at: &usize| self.shared.load[*at].load(Relaxed);
+        let least = (0..self.mailboxes.len())
+            .min_by_key(load)
+            .unwrap_or(self.number);
+        self.shared.load[least].fetch_add(1, Relaxed);
+        if least == self.number {
+            return self.adopt(stream, address, listener);
+        }
+        match self.back.part_with(stream) {
+            Ok(stream) => {
+                self.statistics.counts.wakes.add(1);
+                self.mailboxes[least].post(
+                    Handover::Adopt {
+                        stream,
+                        address,
+                        listener,
+                    },
+                    1,
+                );
+            }
+            Err(stream) => self.adopt(stream, address, listener),
+        }
+    }
+
+    fn adopt(&mut self, mut stream: B::Stream, address: String, listener: usize) {
+        let Some(Some(serving)) = self.listeners.get(listener) else {
+            return self.uncount();
+        };
+        let protocol = serving.protocol.clone();
+        let at = self.vacant.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() as u32 - 1
+        });
+        if self.back.watch(&mut stream, at).is_err() {
+            self.statistics.counts.accept_failures.add(1);
+            self.vacant.push(at);
+            return self.uncount();
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let stage = if protocol.has_handshake() {
+            Stage::Handshake
+        } else {
+            Stage::Open
+        };
+        let mut connection = Connection::new(
+            stream,
+            self.serial,
+            listener as u16,
+            stage,
+            protocol.peer(),
+            self.now_ms,
+        );
+        connection.readable = true; // it may have spoken before it was watched
+        connection.queued = true;
+        if stage == Stage::Handshake {
+            self.handshakes.set(self.now_ms, at, self.serial);
+        }
+        self.connections[at as usize] = Some(connection);
+        self.addresses.insert(at, address.into_boxed_str());
+        if stage == Stage::Open && !self.open_session(at) {
+            return;
+        }
+        self.again.push(at);
+    }
+
+    fn uncount(&mut self) {
+        self.shared.live.fetch_sub(1, Relaxed);
+        self.shared.load[self.number].fetch_sub(1, Relaxed);
+    }
+
+    /// The session begins, and Python is told. `false`: there was no slot, the connection is closed.
+    fn open_session(&mut self, at: u32) -> bool {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return false;
+        };
+        let listener = connection.listener;
+        let Some(handle) = self.sessions.open(at, listener, self.now_ms) else {
+            self.statistics.counts.refused_full.add(1);
+            self.close(at, By::Server, "full");
+            return false;
+        };
+        connection.session = handle;
+        connection.stage = Stage::Open;
+        let serial = connection.serial;
+        let address = self.addresses.remove(&at).unwrap_or_default();
+        self.statistics.counts.sessions_opened.add(1);
+        self.tell(handle, Event::Opened, u32::from(listener), &address);
+        if let Some(Some(Serving {
+            heartbeats: Some(heartbeats),
+            ..
+        })) = self.listeners.get_mut(listener as usize)
+        {
+            heartbeats.set(self.now_ms, at, serial);
+        }
+        true
+    }
+
+    /// An event with a short text, into this turn's batch.
+    fn tell(&mut self, handle: Handle, event: Event, number: u32, text: &str) {
+        if self.batch.room() < text.len() {
+            self.hand_in();
+        }
+        let start = self.batch.append(text.as_bytes());
+        let len = text.len() as u32;
+        self.batch.items.push(Item {
+            handle,
+            event,
+            id: 0,
+            route: 0,
+            number,
+            start,
+            len,
+        });
+    }
+
+    /// Ends the connection now, and its session with it.
+    fn close(&mut self, at: u32, by: By, reason: &str) {
+        let Some(mut connection) = self.connections[at as usize].take() else {
+            return;
+        };
+        self.back.forget(&mut connection.stream);
+        self.vacant.push(at);
+        self.addresses.remove(&at);
+        self.out.total -= connection.unsent_bytes();
+        self.count_end(connection.stage, by, reason);
+        if connection.session != Handle::NONE {
+            self.end_session(connection.session, by, reason);
+        }
+        self.uncount();
+    }
+
+    /// The session is over; its connection may still be lingering.
+    fn end_session(&mut self, handle: Handle, by: By, reason: &str) {
+        if self.sessions.live(handle).is_none_or(|session| {
+            self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
+            false
+        }) {
+            return;
+        }
+        self.groups.leave_all(handle, &mut self.sessions);
+        if let Some(waiting) = self.sessions.end(handle) {
+            self.out.total -= waiting.bytes;
+            self.statistics
+                .counts
+                .dropped_gone
+                .add(waiting.messages.len() as u64);
+        }
+        self.statistics.counts.sessions_closed.add(1);
+        self.tell(handle, Event::Closed, by as u32, reason);
+    }
+
+    fn count_end(&self, stage: Stage, by: By, reason: &str) {
+        if stage == Stage::Lingering {
+            return; // counted when its session ended
+        }
+        let counts = &self.statistics.counts;
+        match (by, reason) {
+            (By::Client, _) => counts.closed_left.add(1),
+            (By::Network, "heartbeat") => counts.closed_heartbeat.add(1),
+            (By::Network, _) => counts.closed_reset.add(1),
+            (By::Server, "slow") => counts.closed_slow.add(1),
+            (By::Server, "shutdown") => counts.closed_shutdown.add(1),
+            (By::Server, _) => counts.closed_kicked.add(1),
+            (By::Protocol, "handshake-timeout") => counts.closed_handshake_timeout.add(1),
+            (By::Protocol, "frame-timeout") => counts.closed_frame_timeout.add(1),
+            (By::Protocol, _) => counts.closed_protocol.add(1),
+        }
+    }
+
+    fn meet_deadlines(&mut self) {
+        let now = self.now_ms;
+        while let Some((listener, _)) = self.accept_retries.pop_due(now) {
+            self.accept(listener as usize);
+        }
+        while let Some((at, serial)) = self.handshakes.pop_due(now) {
+            if self
+                .same(at, serial)
+                .is_some_and(|of| of.stage == Stage::Handshake)
+            {
+                self.close(at, By::Protocol, "handshake-timeout");
+            }
+        }
+        while let Some((at, serial)) = self.lingering.pop_due(now) {
+            if self.same(at, serial).is_some() {
+                self.cut_off(at);
+            }
+        }
+        while let Some((at, serial)) = self.frames.pop_due(now) {
+            let frame_ms = self.limits.frame_ms;
+            let Some(connection) = self.same(at, serial) else {
+                continue;
+            };
+            connection.frame_clock = false;
+            let since = connection.frame_since;
+            if since == 0 || connection.stage == Stage::Lingering {
+                continue;
+            }
+            if now >= since + frame_ms && !connection.readable {
+                self.close(at, By::Protocol, "frame-timeout");
+            } else {
+                connection.frame_clock = true;
+                self.frames.set(now, at, serial);
+            }
+        }
+        self.beat();
+    }
+
+    /// Heartbeats: ours are sent by the clock; a peer that was silent for two intervals is gone,
+    /// unless it is us who do not read it.
+    fn beat(&mut self) {
+        for listener in 0..self.listeners.len() {
+            while let Some(serving) = &mut self.listeners[listener] {
+                let (interval, protocol) = (serving.heartbeat_ms, serving.protocol.clone());
+                let Some(heartbeats) = &mut serving.heartbeats else {
+                    break;
+                };
+                let Some((at, serial)) = heartbeats.pop_due(self.now_ms) else {
+                    break;
+                };
+                let now = self.now_ms;
+                let Some(connection) = self.same(at, serial) else {
+                    continue;
+                };
+                if connection.stage != Stage::Open {
+                    continue;
+                }
+                if now.saturating_sub(connection.heard) > 2 * interval && !connection.readable {
+                    self.close(at, By::Network, "heartbeat");
+                    continue;
+                }
+                // One that does not take what it has been sent gets no heartbeat on top of it.
+                if connection.unsent_bytes() == 0 {
+                    self.statistics.counts.heartbeats_sent.add(1);
+                    self.write_now(at, protocol.heartbeat_frame());
+                }
+                if let Some(Some(Serving {
+                    heartbeats: Some(heartbeats),
+                    ..
+                })) = self.listeners.get_mut(listener)
+                {
+                    heartbeats.set(now, at, serial);
+                }
+            }
+        }
+    }
+
+    fn same(&mut self, at: u32, serial: u32) -> Option<&mut Connection<B::Stream>> {
+        self.connections
+            .get_mut(at as usize)?
+            .as_mut()
+            .filter(|of| of.serial == serial)
+    }
+
+    fn drain_all(&mut self, reason: &str) {
+        self.back.stop_listening();
+        self.draining = Some(reason.into());
+        for at in 0..self.connections.len() as u32 {
+            let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake;
+            if self.connections[at as usize]
+                .as_ref()
+                .is_some_and(handshaking)
+            {
+                self.close(at, By::Server, reason);
+            }
+        }
+        for handle in self.sessions.handles() {
+            self.kick(handle, reason);
+        }
+    }
+
+    fn shut_down(&mut self) {
+        self.back.stop_listening();
+        for at in 0..self.connections.len() as u32 {
+            self.close(at, By::Server, "shutdown");
+        }
+        self.mailboxes[self.number].queue.close();
+        self.stopped = true;
+    }
+
+    fn publish(&mut self) {
+        let counts = &self.statistics.counts;
+        counts.sessions.set(self.sessions.count() as u64);
+        counts
+            .connections
+            .set((self.connections.len() - self.vacant.len()) as u64);
+        counts.waiting_out_bytes.set(self.out.total as u64);
+        counts.unhandled_bytes.set(self.unhandled as u64);
+        counts
+            .paused_now
+            .set((self.paused_sessions + self.held_back.len()) as u64);
+        let nobody = self.connections.len() == self.vacant.len();
+        if self.draining.is_some() && nobody && !self.drained_told {
+            self.drained_told = true;
+            self.tell(Handle::NONE, Event::Drained, 0, "");
+            self.hand_in();
+        }
+    }
+
+    /// Gives back what a burst took, when there is nothing else to do.
+    fn trim(&mut self) {
+        if self.trim_due && self.now_ms >= self.trimmed_ms + TRIM_MS {
+            self.trim_due = false;
+            self.trimmed_ms = self.now_ms;
+            self.out.shrink();
+            system::release_free_memory();
+        }
+    }
+
+    /// The connection that a session's messages go to.
+    fn connection_of(&mut self, handle: Handle) -> Option<u32> {
+        let at = self.sessions.live(handle)?.connection;
+        (at != NONE).then_some(at)
+    }
+}

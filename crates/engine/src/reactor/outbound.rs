@@ -1,0 +1,609 @@
+//! From the mailbox to the sockets: all that goes to one connection in one turn is one write.
+//!
+//! First pass: carry out the commands in order and hang each message into its session's chain (a
+//! group's message into the chain of every member). Second pass: each session with a chain has it
+//! encoded into one scratch buffer and written. Members of a group whose chains are equal share one
+//! encoding. Only what a socket does not take is copied: encoded bytes to its connection, later
+//! messages to its session.
+
+use super::Reactor;
+use crate::back::{Back, Stream};
+use crate::connection::{By, Stage};
+use crate::handle::Handle;
+use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
+use crate::outbox::{Action, Handover, OutBatch, OutItem, OutRoute, What};
+use crate::session::{Message, Waiting, Waits, NONE};
+use photinus_proto::codec::{self, Outgoing, Protocol};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+#[derive(Default)]
+pub struct Outbound {
+    batches: Vec<OutBatch>,
+    nodes: Vec<Node>,
+    /// Sessions with a chain, by slot.
+    dirty: Vec<u32>,
+    pub scratch: Vec<u8>,
+    chain: Vec<(u32, u32)>,
+    /// The chain that `scratch` holds whole, and for which listener, if all of it was to groups.
+    shared_chain: Vec<(u32, u32)>,
+    shared_listener: u16,
+    shared_messages: u64,
+    names: Vec<(Arc<str>, u32)>,
+    spare: Vec<OutBatch>,
+    /// Bytes that wait for all connections and sessions of this reactor.
+    pub total: usize,
+}
+
+/// One message in a session's chain: which item of which batch.
+struct Node {
+    batch: u32,
+    item: u32,
+    next: u32,
+}
+
+impl Outbound {
+    /// After a burst.
+    pub fn shrink(&mut self) {
+        self.scratch = Vec::new();
+        self.nodes = Vec::new();
+        self.dirty = Vec::new();
+        self.spare.clear();
+    }
+
+    fn keep(&mut self, mut batch: OutBatch) {
+        let usual = batch.arena.capacity() <= 1 << 20 && batch.items.capacity() <= 16 << 10;
+        if usual && self.spare.len() < SPARE_BATCHES {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+}
+
+impl<B: Back> Reactor<B> {
+    /// Carries out what the mailbox holds.
+    pub(super) fn deliver(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.mailboxes[self.number].queue.take(&mut mail);
+        for handover in mail.drain(..) {
+            match handover {
+                Handover::Out(batch) => self.out.batches.push(batch),
+                Handover::Returned(batch) => self.take_back(batch),
+                Handover::Adopt {
+                    stream,
+                    address,
+                    listener,
+                } => match self.back.adopt(stream) {
+                    Some(stream) => self.adopt(stream, address, listener),
+                    None => self.uncount(),
+                },
+                Handover::Listen { listener, socket } => self.serve(listener, socket),
+                Handover::Drain { reason } => self.drain_all(&reason),
+                Handover::Shutdown => self.shut_down(),
+            }
+        }
+        self.mail = mail;
+        if self.out.batches.is_empty() {
+            return;
+        }
+        self.link();
+        self.write_dirty();
+        let written = self.back.now();
+        for batch in std::mem::take(&mut self.out.batches) {
+            let waited = written.saturating_sub(batch.pushed);
+            self.statistics
+                .outbox_to_write
+                .record(waited, batch.items.len() as u64);
+            if batch.arena.capacity() > 1 << 20 {
+                self.trim_due = true;
+            }
+            self.out.keep(batch);
+        }
+        self.shared.give_spares(self.number, &mut self.out.spare);
+    }
+
+    fn link(&mut self) {
+        let batches = std::mem::take(&mut self.out.batches);
+        self.out.nodes.clear();
+        self.out.dirty.clear();
+        for (batch, content) in batches.iter().enumerate() {
+            for (item, entry) in content.items.iter().enumerate() {
+                let at = (batch as u32, item as u32);
+                match entry.action {
+                    Action::Send { to, .. } | Action::Kick { to } => self.hang(to, at),
+                    Action::GroupSend {
+                        group, but, format, ..
+                    } => {
+                        let members = self.groups.members(group).len();
+                        for place in 0..members {
+                            let member = self.groups.members(group)[place];
+                            if member == but {
+                                continue;
+                            }
+                            let listener = self.sessions.at(member.local()).listener;
+                            let serving = self.listeners[listener as usize].as_ref();
+                            if serving.is_some_and(|of| format.has(of.format)) {
+                                self.hang(member, at);
+                            }
+                        }
+                    }
+                    Action::GroupAdd { group, member } => {
+                        self.groups.add(group, member, &mut self.sessions);
+                    }
+                    Action::GroupRemove { group, member } => {
+                        self.groups.remove(group, member, &mut self.sessions);
+                    }
+                    Action::NameRoute { index, number } => {
+                        let name = String::from_utf8_lossy(content.payload(entry)).into();
+                        let none = || (Arc::from(""), 0);
+                        if self.out.names.len() <= index as usize {
+                            self.out.names.resize_with(index as usize + 1, none);
+                        }
+                        self.out.names[index as usize] = (name, number);
+                    }
+                    Action::Release { to, packets, bytes } => self.release(to, packets, bytes),
+                    Action::Free { to } => self.sessions.free(to, self.now_ms),
+                }
+            }
+        }
+        self.out.batches = batches;
+    }
+
+    #[inline]
+    fn hang(&mut self, to: Handle, (batch, item): (u32, u32)) {
+        let Some(session) = self.sessions.live(to) else {
+            self.statistics.counts.dropped_gone.add(1);
+            return;
+        };
+        let node = self.out.nodes.len() as u32;
+        self.out.nodes.push(Node {
+            batch,
+            item,
+            next: NONE,
+        });
+        if session.chain.0 == NONE {
+            session.chain = (node, node);
+            self.out.dirty.push(to.local());
+        } else {
+            let last = std::mem::replace(&mut session.chain.1, node);
+            self.out.nodes[last as usize].next = node;
+        }
+    }
+
+    fn write_dirty(&mut self) {
+        let dirty = std::mem::take(&mut self.out.dirty);
+        self.out.shared_chain.clear();
+        for &local in &dirty {
+            self.write_chain(local);
+        }
+        self.out.dirty = dirty;
+        self.out.shared_chain.clear();
+    }
+
+    /// Encodes and writes what this turn has for one session.
+    fn write_chain(&mut self, local: u32) {
+        let session = self.sessions.at(local);
+        let (handle, listener, connection) = (session.handle, session.listener, session.connection);
+        let (mut node, _) = std::mem::replace(&mut session.chain, (NONE, NONE));
+        let backlog = session.waiting.is_some();
+        self.out.chain.clear();
+        while let Some(&Node { batch, item, next }) = self.out.nodes.get(node as usize) {
+            self.out.chain.push((batch, item));
+            node = next;
+        }
+        // Ended between the passes, by another session's write.
+        if self.sessions.live(handle).is_none() {
+            self.statistics
+                .counts
+                .dropped_gone
+                .add(self.out.chain.len() as u64);
+            return;
+        }
+        let free = !backlog
+            && self.connections.get(connection as usize).is_some_and(|of| {
+                of.as_ref()
+                    .is_some_and(|of| !of.blocked && of.unsent.is_empty())
+            });
+        if !free {
+            return self.make_wait(handle, 0);
+        }
+        if self.out.chain == self.out.shared_chain && self.out.shared_listener == listener {
+            let scratch = std::mem::take(&mut self.out.scratch);
+            self.statistics
+                .counts
+                .packets_out
+                .add(self.out.shared_messages);
+            self.write_now(connection, &scratch);
+            self.out.scratch = scratch;
+            return;
+        }
+        let Some(Some(serving)) = self.listeners.get(listener as usize) else {
+            return;
+        };
+        let protocol = serving.protocol.clone();
+        let mut scratch = std::mem::take(&mut self.out.scratch);
+        scratch.clear();
+        self.out.shared_chain.clear();
+        let (mut messages, mut all_to_groups) = (0u64, true);
+        let mut kicked = false;
+        for at in 0..self.out.chain.len() {
+            let (batch, item) = self.out.chain[at];
+            let content = &self.out.batches[batch as usize];
+            let entry = &content.items[item as usize];
+            all_to_groups &= matches!(entry.action, Action::GroupSend { .. });
+            let body = content.payload(entry);
+            let Some(waits) = waits(entry) else { continue };
+            if waits == Waits::Kick {
+                kicked = true;
+                break;
+            }
+            match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
+                Ok(()) => messages += 1,
+                Err(_) => self.statistics.counts.dropped_unsendable.add(1),
+            }
+            if scratch.len() >= WRITE_BYTES {
+                all_to_groups = false;
+                self.write_now(connection, &scratch);
+                scratch.clear();
+                let open = self.connection_of(handle) == Some(connection);
+                let blocked = |of: &crate::connection::Connection<_>| of.blocked;
+                if open
+                    && self.connections[connection as usize]
+                        .as_ref()
+                        .is_some_and(blocked)
+                {
+                    self.make_wait(handle, at + 1);
+                }
+                if !open
+                    || self
+                        .sessions
+                        .live(handle)
+                        .is_none_or(|of| of.waiting.is_some())
+                {
+                    self.statistics.counts.packets_out.add(messages);
+                    self.out.scratch = scratch;
+                    return;
+                }
+            }
+        }
+        self.statistics.counts.packets_out.add(messages);
+        if !scratch.is_empty() {
+            self.write_now(connection, &scratch);
+        }
+        if all_to_groups {
+            std::mem::swap(&mut self.out.shared_chain, &mut self.out.chain);
+            self.out.shared_listener = listener;
+            self.out.shared_messages = messages;
+        }
+        self.out.scratch = scratch;
+        if kicked {
+            let (batch, item) = self
+                .out
+                .chain_item(|entry| matches!(entry.action, Action::Kick { .. }));
+            let content = &self.out.batches[batch];
+            let reason = text(content.payload(&content.items[item])).into_owned();
+            self.end_kicked(handle, connection, &reason);
+        }
+    }
+
+    /// Keeps the messages of this turn's chain, from the `from`th on, until the connection takes them.
+    fn make_wait(&mut self, handle: Handle, from: usize) {
+        let mut added = 0;
+        for at in from..self.out.chain.len() {
+            let (batch, item) = self.out.chain[at];
+            let content = &self.out.batches[batch as usize];
+            let entry = &content.items[item as usize];
+            let Some(what) = waits(entry) else { continue };
+            if what == Waits::Kick {
+                self.limit_goodbye(handle);
+            }
+            let content = &self.out.batches[batch as usize];
+            let entry = &content.items[item as usize];
+            let message = Message {
+                what,
+                body: content.payload(entry).into(),
+            };
+            let Some(session) = self.sessions.live(handle) else {
+                return;
+            };
+            let waiting = session.waiting.get_or_insert_with(Box::<Waiting>::default);
+            waiting.bytes += message.cost();
+            added += message.cost();
+            waiting.messages.push_back(message);
+        }
+        self.out.total += added;
+        self.apply_policy(handle);
+    }
+
+    /// A reader that is too slow is disconnected: it would only ever see the past.
+    fn apply_policy(&mut self, handle: Handle) {
+        let Some(session) = self.sessions.live(handle) else {
+            return;
+        };
+        let connection = session.connection;
+        let waiting = session.waiting.as_ref().map_or(0, |of| of.bytes);
+        let Some(Some(of)) = self.connections.get(connection as usize) else {
+            return;
+        };
+        let over = waiting + of.unsent_bytes() > self.limits.outbound_session_bytes
+            || self.out.total > self.limits.outbound_total_bytes;
+        if over {
+            self.trim_due = true;
+            self.close(connection, By::Server, "slow");
+        }
+    }
+
+    /// Writes bytes to a connection behind what it has unsent.
+    pub(super) fn write_now(&mut self, at: u32, bytes: &[u8]) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let mut taken = 0;
+        if !connection.blocked && connection.unsent.is_empty() {
+            self.statistics.counts.writes.add(1);
+            match connection.stream.write(bytes) {
+                Ok(count) => {
+                    self.statistics.counts.bytes_out.add(count as u64);
+                    taken = count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.close(at, By::Network, "reset"),
+            }
+            if taken == bytes.len() {
+                return;
+            }
+            connection.blocked = true;
+        }
+        connection.unsent.extend_from_slice(&bytes[taken..]);
+        self.out.total += bytes.len() - taken;
+    }
+
+    /// The socket takes something again: what is encoded first, then the session's messages.
+    pub(super) fn flush(&mut self, at: u32) {
+        loop {
+            let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+                return;
+            };
+            if connection.unsent_bytes() > 0 {
+                self.statistics.counts.writes.add(1);
+                match connection
+                    .stream
+                    .write(&connection.unsent[connection.sent..])
+                {
+                    Ok(count) => {
+                        self.statistics.counts.bytes_out.add(count as u64);
+                        connection.sent += count;
+                        self.out.total -= count;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(_) => return self.close(at, By::Network, "reset"),
+                }
+                if connection.unsent_bytes() > 0 {
+                    connection.blocked = true;
+                    return;
+                }
+            }
+            connection.unsent = Vec::new();
+            connection.sent = 0;
+            if connection.stage == Stage::Lingering {
+                return connection.stream.finish();
+            }
+            let handle = connection.session;
+            if !self.encode_waiting(handle, at) {
+                return;
+            }
+        }
+    }
+
+    /// Moves messages that waited into the connection's buffer. `false`: there are none.
+    fn encode_waiting(&mut self, handle: Handle, at: u32) -> bool {
+        let Some(session) = self.sessions.live(handle) else {
+            return false;
+        };
+        let Some(mut waiting) = session.waiting.take() else {
+            return false;
+        };
+        let listener = session.listener as usize;
+        let Some(Some(serving)) = self.listeners.get(listener) else {
+            return false;
+        };
+        let protocol = serving.protocol.clone();
+        let mut encoded = Vec::new();
+        while let Some(message) = waiting.messages.pop_front() {
+            waiting.bytes -= message.cost();
+            self.out.total -= message.cost();
+            if message.what == Waits::Kick {
+                self.out.total -= waiting.bytes;
+                self.put_unsent(at, encoded);
+                self.end_kicked(handle, at, &text(&message.body));
+                return true;
+            }
+            match encode(
+                &protocol,
+                message.what,
+                &message.body,
+                &self.out.names,
+                &mut encoded,
+            ) {
+                Ok(()) => self.statistics.counts.packets_out.add(1),
+                Err(_) => self.statistics.counts.dropped_unsendable.add(1),
+            }
+            if encoded.len() >= WRITE_BYTES {
+                break;
+            }
+        }
+        if !waiting.messages.is_empty() {
+            if let Some(session) = self.sessions.live(handle) {
+                session.waiting = Some(waiting);
+            }
+        }
+        self.put_unsent(at, encoded);
+        true
+    }
+
+    fn put_unsent(&mut self, at: u32, encoded: Vec<u8>) {
+        self.out.total += encoded.len();
+        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+            connection.unsent = encoded;
+            connection.sent = 0;
+        }
+    }
+
+    /// From the reactor itself (drain): behind all that the session was sent.
+    pub(super) fn kick(&mut self, handle: Handle, reason: &str) {
+        let Some(session) = self.sessions.live(handle) else {
+            return;
+        };
+        let at = session.connection;
+        if let Some(waiting) = &mut session.waiting {
+            let message = Message {
+                what: Waits::Kick,
+                body: reason.as_bytes().into(),
+            };
+            waiting.bytes += message.cost();
+            self.out.total += message.cost();
+            waiting.messages.push_back(message);
+            return self.limit_goodbye(handle);
+        }
+        self.end_kicked(handle, at, reason);
+    }
+
+    /// One that is to go, and does not read what comes before its goodbye, is not waited for long.
+    fn limit_goodbye(&mut self, handle: Handle) {
+        let Some(at) = self.connection_of(handle) else {
+            return;
+        };
+        if let Some(Some(connection)) = self.connections.get(at as usize) {
+            self.lingering.set(self.now_ms, at, connection.serial);
+        }
+    }
+
+    /// Its time to read the last is up.
+    pub(super) fn cut_off(&mut self, at: u32) {
+        let Some(Some(connection)) = self.connections.get(at as usize) else {
+            return;
+        };
+        let session = self.sessions.live(connection.session);
+        let waiting = session.and_then(|session| session.waiting.as_ref());
+        let goodbye = waiting.and_then(|of| of.messages.iter().find(|of| of.what == Waits::Kick));
+        let reason = goodbye.map_or("kicked".into(), |message| text(&message.body).into_owned());
+        self.close(at, By::Server, &reason);
+    }
+
+    /// The session ends by our will: the protocol's kick goes out last, and the connection lingers.
+    fn end_kicked(&mut self, handle: Handle, at: u32, reason: &str) {
+        self.finish(handle, at, By::Server, reason);
+    }
+
+    /// The peer broke the protocol: its own error where it has one, then the end.
+    pub(super) fn refuse(&mut self, at: u32, reason: &'static str) {
+        let Some(Some(connection)) = self.connections.get(at as usize) else {
+            return;
+        };
+        let handle = connection.session;
+        self.finish(handle, at, By::Protocol, reason);
+    }
+
+    fn finish(&mut self, handle: Handle, at: u32, by: By, reason: &str) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let (listener, stage, serial) = (connection.listener, connection.stage, connection.serial);
+        if stage == Stage::Lingering {
+            return;
+        }
+        connection.stage = Stage::Lingering;
+        connection.session = Handle::NONE;
+        connection.partial = Vec::new();
+        connection.need = 0;
+        self.count_end(stage, by, reason);
+        if handle != Handle::NONE {
+            self.end_session(handle, by, reason);
+        }
+        let mut frame = Vec::new();
+        if let (Some(Some(serving)), true) =
+            (self.listeners.get(listener as usize), stage == Stage::Open)
+        {
+            let kick = codec::Message {
+                kind: Outgoing::Kick,
+                name: "",
+                number: 0,
+                body: reason.as_bytes(),
+            };
+            // A protocol without a kick appends nothing; a reason is never too long for one.
+            let _ = serving.protocol.encode(&kick, &mut frame);
+        }
+        if !frame.is_empty() {
+            self.write_now(at, &frame);
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.unsent_bytes() == 0 {
+            connection.stream.finish();
+        }
+        self.lingering.set(self.now_ms, at, serial);
+        // What it still sends is read and thrown away, beginning with what is there now.
+        connection.readable = true;
+        if !connection.queued {
+            connection.queued = true;
+            self.again.push(at);
+        }
+    }
+}
+
+impl Outbound {
+    /// Which item of the present chain this is: batch and place.
+    fn chain_item(&self, wanted: impl Fn(&OutItem) -> bool) -> (usize, usize) {
+        let places = self
+            .chain
+            .iter()
+            .map(|&(batch, item)| (batch as usize, item as usize));
+        let mut fitting = places.filter(|&(batch, item)| wanted(&self.batches[batch].items[item]));
+        fitting.next().unwrap_or((0, 0))
+    }
+}
+
+fn waits(entry: &OutItem) -> Option<Waits> {
+    match entry.action {
+        Action::Send { what, .. } => Some(Waits::Send(what)),
+        Action::GroupSend { route, .. } => Some(Waits::Send(What::Push(route))),
+        Action::Kick { .. } => Some(Waits::Kick),
+        _ => None,
+    }
+}
+
+#[inline]
+fn encode(
+    protocol: &Protocol,
+    what: Waits,
+    body: &[u8],
+    names: &[(Arc<str>, u32)],
+    out: &mut Vec<u8>,
+) -> Result<(), photinus_proto::error::EncodeError> {
+    let (kind, name, number) = match what {
+        Waits::Send(What::Response { id }) => (Outgoing::Response { id }, "", 0),
+        Waits::Send(What::Error { id }) => (Outgoing::Error { id }, "", 0),
+        Waits::Send(What::Push(OutRoute::Number(number))) => (Outgoing::Push, "", number),
+        Waits::Send(What::Push(OutRoute::Named(index))) => match names.get(index as usize) {
+            Some((name, number)) => (Outgoing::Push, &**name, *number),
+            None => (Outgoing::Push, "", 0),
+        },
+        Waits::Kick => (Outgoing::Kick, "", 0),
+    };
+    protocol.encode(
+        &codec::Message {
+            kind,
+            name,
+            number,
+            body,
+        },
+        out,
+    )
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}

@@ -1,0 +1,241 @@
+//! The session table: who is there, what each may still send us, and what waits for each.
+//!
+//! A session is not a connection. Messages to it wait here *as messages* until a connection takes
+//! and encodes them, so that a connection can end and another one take its place.
+//!
+//! Life of a slot: free -> live ([`Sessions::open`]) -> ended ([`Sessions::end`]: messages to it are
+//! dropped) -> free again once Python has let go ([`Sessions::free`]) and it has rested. Slots are
+//! reused first-in-first-out, so a handle is never taken for another's.
+
+use crate::handle::{Handle, SLOTS_A_REACTOR};
+use crate::limits::QUARANTINE_MS;
+use crate::outbox::What;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// No connection, no node of a chain.
+pub const NONE: u32 = u32::MAX;
+
+pub struct Session {
+    pub handle: Handle,
+    state: State,
+    /// Number of the connection that takes its messages.
+    pub connection: u32,
+    pub listener: u16,
+    /// Its socket is not read because the budget below is used up.
+    pub paused: bool,
+    /// What of its packets is not handled yet, by cost.
+    pub unhandled: usize,
+    pub waiting: Option<Box<Waiting>>,
+    /// What this turn has for it: first and last node of a chain (`reactor/outbound.rs`).
+    pub chain: (u32, u32),
+    /// Groups it is in, and its place in each.
+    pub groups: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    Live,
+    Ended,
+}
+
+/// Messages that no connection has taken yet.
+#[derive(Default)]
+pub struct Waiting {
+    pub messages: VecDeque<Message>,
+    pub bytes: usize,
+}
+
+pub struct Message {
+    pub what: Waits,
+    /// Shared among the receivers of a group.
+    pub body: Arc<[u8]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    Send(What),
+    Kick,
+}
+
+impl Message {
+    /// What it counts against the session's bound.
+    pub fn cost(&self) -> usize {
+        self.body.len() + std::mem::size_of::<Message>()
+    }
+}
+
+pub struct Sessions {
+    reactor: usize,
+    table: Vec<Session>,
+    /// Free slots with the time they were freed at, in milliseconds.
+    resting: VecDeque<(u32, u64)>,
+    live: usize,
+}
+
+impl Sessions {
+    pub fn new(reactor: usize) -> Sessions {
+        Sessions {
+            reactor,
+            table: Vec::new(),
+            resting: VecDeque::new(),
+            live: 0,
+        }
+    }
+
+    /// A new session; `None` when all slots are taken or rest.
+    pub fn open(&mut self, connection: u32, listener: u16, now_ms: u64) -> Option<Handle> {
+        let rested = |&(_, since): &(u32, u64)| now_ms.saturating_sub(since) >= QUARANTINE_MS;
+        let local = if self.resting.front().is_some_and(rested) {
+            self.resting.pop_front()?.0
+        } else if self.table.len() < SLOTS_A_REACTOR {
+            let local = self.table.len() as u32;
+            self.table
+                .push(Session::free(Handle::new(self.reactor, local, 0)));
+            local
+        } else {
+            return None;
+        };
+        let session = &mut self.table[local as usize];
+        let generation = Handle::next_generation(session.handle.generation());
+        *session = Session::free(Handle::new(self.reactor, local, generation));
+        session.state = State::Live;
+        session.connection = connection;
+        session.listener = listener;
+        self.live += 1;
+        Some(session.handle)
+    }
+
+    /// The session of this handle, if it is still the same and lives.
+    #[inline]
+    pub fn live(&mut self, handle: Handle) -> Option<&mut Session> {
+        let session = self.table.get_mut(handle.local() as usize)?;
+        (session.handle == handle && session.state == State::Live).then_some(session)
+    }
+
+    /// The session in this slot, whatever its state: for a slot number that was just taken from a live one.
+    #[inline]
+    pub fn at(&mut self, local: u32) -> &mut Session {
+        &mut self.table[local as usize]
+    }
+
+    /// It has ended: messages to it are dropped from now on. Gives what still waited.
+    pub fn end(&mut self, handle: Handle) -> Option<Box<Waiting>> {
+        let session = self.live(handle)?;
+        session.state = State::Ended;
+        session.connection = NONE;
+        session.paused = false;
+        let waiting = session.waiting.take();
+        self.live -= 1;
+        waiting
+    }
+
+    /// Python has let go of an ended session.
+    pub fn free(&mut self, handle: Handle, now_ms: u64) {
+        let Some(session) = self.table.get_mut(handle.local() as usize) else {
+            return;
+        };
+        if session.handle == handle && session.state == State::Ended {
+            session.state = State::Free;
+            session.groups = Vec::new();
+            self.resting.push_back((handle.local(), now_ms));
+        }
+    }
+
+    /// Gives back budget, also of a session that ended meanwhile. `Some`: it was paused, and has now
+    /// less than half of `limit` unhandled, so its connection is to be read again.
+    pub fn release(&mut self, handle: Handle, cost: usize, limit: usize) -> Option<u32> {
+        let session = self.live(handle)?;
+        session.unhandled = session.unhandled.saturating_sub(cost);
+        if session.paused && session.unhandled <= limit / 2 {
+            session.paused = false;
+            return Some(session.connection);
+        }
+        None
+    }
+
+    pub fn count(&self) -> usize {
+        self.live
+    }
+
+    pub fn handles(&self) -> Vec<Handle> {
+        let live = self
+            .table
+            .iter()
+            .filter(|session| session.state == State::Live);
+        live.map(|session| session.handle).collect()
+    }
+}
+
+impl Session {
+    fn free(handle: Handle) -> Session {
+        Session {
+            handle,
+            state: State::Free,
+            connection: NONE,
+            listener: 0,
+            paused: false,
+            unhandled: 0,
+            waiting: None,
+            chain: (NONE, NONE),
+            groups: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_handle_never_reaches_the_next_session() {
+        let mut sessions = Sessions::new(2);
+        let first = sessions.open(0, 0, 0).unwrap();
+        assert!(sessions.live(first).is_some());
+        sessions.end(first);
+        assert!(sessions.live(first).is_none());
+        sessions.free(first, 0);
+        let second = sessions.open(1, 0, QUARANTINE_MS).unwrap();
+        assert_eq!((second.local(), second.reactor()), (first.local(), 2));
+        assert_ne!(second, first);
+        assert!(sessions.live(first).is_none());
+        assert!(sessions.end(first).is_none());
+        sessions.free(first, 0);
+        assert!(sessions.live(second).is_some());
+    }
+
+    #[test]
+    fn a_slot_rests_and_slots_come_back_in_order() {
+        let mut sessions = Sessions::new(0);
+        let handles: Vec<_> = (0..3).map(|at| sessions.open(at, 0, 0).unwrap()).collect();
+        for handle in [handles[1], handles[0]] {
+            sessions.end(handle);
+            sessions.free(handle, 10);
+        }
+        assert_eq!(sessions.open(9, 0, 10).unwrap().local(), 3, "both rest");
+        let late = 10 + QUARANTINE_MS;
+        assert_eq!(sessions.open(9, 0, late).unwrap().local(), 1);
+        assert_eq!(sessions.open(9, 0, late).unwrap().local(), 0);
+    }
+
+    #[test]
+    fn a_slot_is_not_reused_before_python_lets_go() {
+        let mut sessions = Sessions::new(0);
+        let first = sessions.open(0, 0, 0).unwrap();
+        sessions.end(first);
+        assert_ne!(sessions.open(1, 0, 1 << 30).unwrap().local(), first.local());
+    }
+
+    #[test]
+    fn the_budget_pauses_until_half_is_given_back() {
+        let mut sessions = Sessions::new(0);
+        let handle = sessions.open(7, 0, 0).unwrap();
+        let session = sessions.live(handle).unwrap();
+        session.unhandled = 100;
+        session.paused = true;
+        assert_eq!(sessions.release(handle, 49, 100), None);
+        assert_eq!(sessions.release(handle, 1, 100), Some(7));
+        assert_eq!(sessions.release(handle, 50, 100), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! What the threads of one engine share: the inbox, the reactors' mailboxes, tables written once.
+
+use crate::inbox::Batch;
+use crate::limits::SPARE_BATCHES;
+use crate::outbox::{FormatSet, Handover, OutBatch};
+use crate::routes::Routes;
+use crate::statistics::Statistics;
+use crate::system::Event;
+use crate::wakeup::Channel;
+use photinus_proto::codec::{Format, Protocol};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub struct Shared {
+    /// From all reactors to Python, and the word that wakes it.
+    pub inbox: Channel<Box<Batch>>,
+    pub python: Event,
+    /// Connections of all reactors, and of each (by which new ones are shared out).
+    pub live: AtomicUsize,
+    pub load: Vec<AtomicUsize>,
+    pub statistics: Vec<Arc<Statistics>>,
+    /// Emptied outbox batches of each reactor, to be filled again.
+    spares: Vec<Mutex<Vec<OutBatch>>>,
+    /// Why a reactor has stopped by itself, if one has.
+    failure: Mutex<Option<String>>,
+    routes: Mutex<Option<Arc<Routes>>>,
+    listeners: Mutex<Vec<Listening>>,
+}
+
+/// A listener as it was asked for.
+#[derive(Clone)]
+pub struct Listening {
+    pub protocol: Arc<Protocol>,
+    /// The URL with the address really bound.
+    pub url: String,
+}
+
+/// One reactor's mailbox.
+pub struct Mailbox {
+    pub queue: Channel<Handover>,
+    waker: Option<Arc<mio::Waker>>,
+}
+
+impl Mailbox {
+    /// `None`: nobody sleeps there (the memory back).
+    pub fn new(waker: Option<Arc<mio::Waker>>) -> Mailbox {
+        Mailbox {
+            queue: Channel::default(),
+            waker,
+        }
+    }
+
+    /// `true`: the reactor slept, and was woken.
+    pub fn post(&self, item: Handover, weight: usize) -> bool {
+        let wake = self.queue.push(item, weight);
+        if wake {
+            self.wake();
+        }
+        wake
+    }
+
+    /// Something that is in no hurry, unless the reactor starves for it.
+    pub fn post_quietly(&self, item: Handover) {
+        if self.queue.push_quietly(item) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            // Fails only when the poller is gone, and then nobody is left to be woken.
+            let _ = waker.wake();
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(reactors: usize) -> std::io::Result<Shared> {
+        Ok(Shared {
+            inbox: Channel::default(),
+            python: Event::new()?,
+            live: AtomicUsize::new(0),
+            load: (0..reactors).map(|_| AtomicUsize::new(0)).collect(),
+            statistics: (0..reactors).map(|_| Arc::default()).collect(),
+            spares: (0..reactors).map(|_| Mutex::default()).collect(),
+            failure: Mutex::default(),
+            routes: Mutex::default(),
+            listeners: Mutex::default(),
+        })
+    }
+
+    /// From a reactor: batches it has carried out.
+    pub fn give_spares(&self, reactor: usize, batches: &mut Vec<OutBatch>) {
+        let mut spares = lock(&self.spares[reactor]);
+        let room = SPARE_BATCHES
+            .saturating_sub(spares.len())
+            .min(batches.len());
+        spares.extend(batches.drain(..room));
+    }
+
+    pub fn spare(&self, reactor: usize) -> OutBatch {
+        lock(&self.spares[reactor]).pop().unwrap_or_default()
+    }
+
+    /// A reactor's thread has ended by an error: Python is told at its next drain.
+    pub fn fail(&self, reason: String) {
+        lock(&self.failure).get_or_insert(reason);
+        self.python.notify();
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
+    }
+
+    pub fn set_routes(&self, routes: Routes) {
+        *lock(&self.routes) = Some(Arc::new(routes));
+    }
+
+    pub fn routes(&self) -> Option<Arc<Routes>> {
+        lock(&self.routes).clone()
+    }
+
+    /// Its number.
+    pub fn add_listener(&self, listening: Listening) -> usize {
+        let mut listeners = lock(&self.listeners);
+        listeners.push(listening);
+        listeners.len() - 1
+    }
+
+    pub fn listener(&self, number: usize) -> Option<Listening> {
+        lock(&self.listeners).get(number).cloned()
+    }
+
+    pub fn listeners(&self) -> Vec<Listening> {
+        lock(&self.listeners).clone()
+    }
+}
+
+pub fn format_of(protocol: &Protocol) -> FormatSet {
+    match protocol.format() {
+        Format::Json => FormatSet::JSON,
+        Format::Msgpack => FormatSet::MSGPACK,
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is replaced whole, so it is whole even if a holder panicked.
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,95 @@
+//! What the engine counts. Each counter has one writer, the thread that leads its reactor; any
+//! thread may read. Nothing the engine refuses, drops or closes goes uncounted.
+
+use crate::histogram::Histogram;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter or a gauge with a single writer: no read-modify-write instruction.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    #[inline]
+    pub fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counts {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub struct $name { $($(#[$of])* pub $field: Count),* }
+
+        impl $name {
+            /// Each counter with its name, in the order of their declaration.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($field), self.$field.read())),*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
+    /// Of one reactor.
+    Counts {
+        /// Packets read for the application.
+        packets_in,
+        /// Bytes read from sockets.
+        bytes_in,
+        /// Messages encoded for connections, each receiver of a group counted.
+        packets_out,
+        /// Bytes taken by sockets.
+        bytes_out,
+        /// Times the reactor went round.
+        turns,
+        /// System calls: waits in the poller, reads, writes, wakes of another thread.
+        polls, reads, writes, wakes,
+        /// Batches that Python was given.
+        batches,
+        accepted,
+        /// Connections closed at once because the session limit was reached.
+        refused_full,
+        /// Accepting failed for want of descriptors or memory.
+        accept_failures,
+        sessions_opened,
+        sessions_closed,
+        /// Ends by their reason.
+        closed_left, closed_reset, closed_kicked, closed_slow, closed_heartbeat,
+        closed_handshake_timeout, closed_frame_timeout, closed_protocol, closed_shutdown,
+        /// Messages to sessions that had ended.
+        dropped_gone,
+        /// Messages longer than their protocol can carry.
+        dropped_unsendable,
+        /// Notifies to routes that nobody handles.
+        unknown_routes,
+        /// Times a socket was left unread since its session's, or the whole inbox's, budget was used up.
+        paused_session, paused_total,
+        heartbeats_sent,
+        /// Gauges: now.
+        sessions, connections, waiting_out_bytes, unhandled_bytes, paused_now,
+    }
+}
+
+/// Of one reactor: counters and the histograms of the stages that its leader sees.
+#[derive(Default)]
+pub struct Statistics {
+    pub counts: Counts,
+    /// From the poller's word to the hand-over to Python.
+    pub socket_to_inbox: Histogram,
+    /// From Python's hand-over to the write call.
+    pub outbox_to_write: Histogram,
+    /// Connections ended by a wire error, by its reason.
+    pub wire_errors: std::sync::Mutex<std::collections::BTreeMap<&'static str, u64>>,
+}

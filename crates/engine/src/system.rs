@@ -1,0 +1,270 @@
+//! Calls to the operating system. Nothing else in the engine uses `libc`.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Once;
+
+/// Nanoseconds on the system's monotonic clock.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid timespec for the call to fill; CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A word to a sleeping poller: a descriptor that becomes readable, and stays so until cleared.
+/// An eventfd on Linux, a pipe elsewhere.
+pub struct Event {
+    read: OwnedFd,
+    #[cfg(not(target_os = "linux"))]
+    write: OwnedFd,
+}
+
+impl Event {
+    #[cfg(target_os = "linux")]
+    pub fn new() -> io::Result<Event> {
+        // SAFETY: takes no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made by the kernel for us and has no other owner.
+        Ok(Event {
+            read: unsafe { OwnedFd::from_raw_fd(fd) },
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn new() -> io::Result<Event> {
+        let mut ends = [0; 2];
+        // SAFETY: `ends` has room for the two descriptors that pipe writes.
+        if unsafe { libc::pipe(ends.as_mut_ptr()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for end in ends {
+            // SAFETY: plain flags on descriptors just made.
+            unsafe {
+                libc::fcntl(end, libc::F_SETFL, libc::O_NONBLOCK);
+                libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+        // SAFETY: both were just made by the kernel for us and have no other owner.
+        unsafe {
+            Ok(Event {
+                read: OwnedFd::from_raw_fd(ends[0]),
+                write: OwnedFd::from_raw_fd(ends[1]),
+            })
+        }
+    }
+
+    /// Makes the descriptor readable. A full counter or pipe is readable already.
+    pub fn notify(&self) {
+        #[cfg(target_os = "linux")]
+        let fd = self.read.as_raw_fd();
+        #[cfg(not(target_os = "linux"))]
+        let fd = self.write.as_raw_fd();
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: writes eight bytes from a live array to a descriptor we own.
+        unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+    }
+
+    pub fn clear(&self) {
+        let mut word = [0u8; 8];
+        // SAFETY: reads at most eight bytes into a live array.
+        while unsafe { libc::read(self.read.as_raw_fd(), word.as_mut_ptr().cast(), 8) } == 8 {
+            if cfg!(target_os = "linux") {
+                break; // one read empties an eventfd
+            }
+        }
+    }
+}
+
+impl AsRawFd for Event {
+    fn as_raw_fd(&self) -> RawFd {
+        self.read.as_raw_fd()
+    }
+}
+
+/// What a thread with a loop of its own sleeps in: until an [`Event`] is given, another poller's
+/// descriptor has something to tell, or time is up.
+pub struct Sleeper {
+    event: RawFd,
+    other: RawFd,
+    #[cfg(target_os = "linux")]
+    epoll: OwnedFd,
+}
+
+impl Sleeper {
+    /// Both descriptors must outlive the sleeper.
+    #[cfg(target_os = "linux")]
+    pub fn new(event: RawFd, other: RawFd) -> io::Result<Sleeper> {
+        // SAFETY: takes no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made by the kernel for us and has no other owner.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        // Edge-triggered: the event is never read, each word to it is an edge of its own.
+        for (fd, events) in [
+            (event, libc::EPOLLIN | libc::EPOLLET),
+            (other, libc::EPOLLIN),
+        ] {
+            let mut entry = libc::epoll_event {
+                events: events as u32,
+                u64: fd as u64,
+            };
+            // SAFETY: `entry` is valid for the call.
+            if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut entry) }
+                < 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Sleeper {
+            event,
+            other,
+            epoll,
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn new(event: RawFd, other: RawFd) -> io::Result<Sleeper> {
+        Ok(Sleeper { event, other })
+    }
+
+    /// `true`: the other descriptor has something to tell. A signal ends the sleep early.
+    /// `timeout_ms`: -1 is for ever.
+    #[cfg(target_os = "linux")]
+    pub fn sleep(&self, timeout_ms: i32) -> bool {
+        let mut entries = [libc::epoll_event { events: 0, u64: 0 }; 2];
+        // SAFETY: room for as many entries as it is told of.
+        let count = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), entries.as_mut_ptr(), 2, timeout_ms)
+        };
+        debug_assert_ne!(self.event, self.other);
+        entries
+            .iter()
+            .take(count.max(0) as usize)
+            .any(|entry| entry.u64 == self.other as u64)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn sleep(&self, timeout_ms: i32) -> bool {
+        let entry = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut entries = [entry(self.event), entry(self.other)];
+        // SAFETY: room for as many entries as it is told of.
+        if unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout_ms) } <= 0 {
+            return false;
+        }
+        if entries[0].revents != 0 {
+            let mut words = [0u8; 512];
+            // SAFETY: reads at most its length into a live array, from a non-blocking descriptor.
+            unsafe { libc::read(self.event, words.as_mut_ptr().cast(), words.len()) };
+        }
+        entries[1].revents != 0
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, as servers with many connections do.
+pub fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for both calls; failure leaves the limit as it was, which is harmless.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max
+        {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Blocks all signals in this thread: they are for the interpreter's main thread.
+pub fn block_signals() {
+    // SAFETY: the set is filled before it is used, and lives on this stack.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+}
+
+/// Gives freed memory back to the system. glibc keeps what a burst took at the top of its heaps.
+pub fn release_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(128 << 10);
+    }
+}
+
+/// Is this the error of a process or system out of descriptors or memory, to be retried later?
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// How often this process has been forked into being: a child's count differs from its parent's.
+#[inline]
+pub fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// From here on [`forks`] counts.
+pub fn watch_forks() {
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_readable_until_cleared() {
+        let event = Event::new().unwrap();
+        let readable = || {
+            let mut entry = libc::pollfd {
+                fd: event.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one valid entry, no waiting.
+            unsafe { libc::poll(&mut entry, 1, 0) == 1 }
+        };
+        assert!(!readable());
+        event.notify();
+        event.notify();
+        assert!(readable());
+        event.clear();
+        assert!(!readable());
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let before = monotonic_ns();
+        assert!(monotonic_ns() >= before);
+    }
+}
