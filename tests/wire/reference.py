@@ -5,10 +5,10 @@ cannot show. Both sides are here: what a server reads (from clients) and what a 
 
 Run as a program it answers one JSON object a line, for tests in other languages:
     {"do": "decode", "listener": {...}, "side": "server", "hex": "..."}
-        -> {"events": [...], "reply": "hex", "error": null | reason, "wants": bytes, "left": bytes}
-    {"do": "encode", "listener": {...}, "side": "server", "message": {...}} -> {"hex": "..."} | {"error": reason}
-A listener is {"protocol": name, "options": {name: value}, "max_payload": bytes}; the side is that which decodes or
-encodes. Events and messages are written as in the golden vectors (tests/wire/*.json).
+        -> {"events": [...], "reply": "hex", "error": null | reason, "left": bytes}
+    {"do": "encode", "listener": {...}, "message": {...}} -> {"hex": "..."} | {"error": reason}
+A listener is {"protocol": name, "options": {name: value}, "max_payload": bytes}; the side is that which decodes.
+Events and messages are written as in the golden vectors (tests/wire/*.json).
 """
 
 import json
@@ -16,17 +16,17 @@ import struct
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
 
 Side = Literal["server", "client"]
 Json = dict[str, Any]
 Reader = Generator[int, bytes, NoReturn]
-"""Yields a number of bytes, is sent these; raises Refused and never returns."""
+"""Yields a number of bytes, is sent these; raises WireError and never returns."""
 
 
-class Refused(Exception):
+class WireError(Exception):
     """The other side broke the protocol; or, when encoding, the protocol cannot say it."""
 
     def __init__(self, reason: str) -> None:
@@ -50,8 +50,6 @@ class Outcome:
     events: list[Json] = field(default_factory=list[Json])
     reply: bytearray = field(default_factory=bytearray)
     error: str | None = None
-    wants: int = 0
-    """How many bytes the reader was short of when the input ended."""
     left: int = 0
     """How many bytes of a frame that is not whole yet have come."""
 
@@ -74,15 +72,14 @@ def decode(listener: Listener, side: Side, chunks: Iterable[bytes]) -> Outcome:
                 if len(outcome.events) > events:
                     events = len(outcome.events)
                     frame = 0
-        outcome.wants = wanted - len(waiting)
         outcome.left = frame + len(waiting)
-    except Refused as refused:
-        outcome.error = refused.reason
+    except WireError as error:
+        outcome.error = error.reason
     return outcome
 
 
-def encode(listener: Listener, side: Side, message: Json) -> bytes:
-    return _WRITERS[listener.protocol](listener, side, message)
+def encode(listener: Listener, message: Json) -> bytes:
+    return _WRITERS[listener.protocol](listener, message)
 
 
 # length: section 2
@@ -113,13 +110,13 @@ def _read_length(listener: Listener, side: Side, outcome: Outcome) -> Reader:
         if form.counts_itself:
             length -= form.size
         if length < 0:
-            raise Refused("bad-frame")
+            raise WireError("bad-frame")
         if side == "server" and length > listener.max_payload:
-            raise Refused("too-long")
+            raise WireError("too-long")
         outcome.events.append(_packet("message", None, (yield length)))
 
 
-def _write_length(listener: Listener, side: Side, message: Json) -> bytes:
+def _write_length(listener: Listener, message: Json) -> bytes:
     if message["kind"] in ("kick", "error"):
         return b""
     form = _Length.of(listener)
@@ -127,7 +124,7 @@ def _write_length(listener: Listener, side: Side, message: Json) -> bytes:
     try:
         return (len(body) + form.size * form.counts_itself).to_bytes(form.size, form.order) + body
     except OverflowError:
-        raise Refused("too-long") from None
+        raise WireError("too-long") from None
 
 
 # firefly: section 3
@@ -143,16 +140,16 @@ def _read_firefly(listener: Listener, side: Side, outcome: Outcome) -> Reader:
     while True:
         for place, expected in enumerate(prefix):
             if (yield 1)[0] != expected:
-                raise Refused("bad-magic" if place < 5 else "bad-version")
+                raise WireError("bad-magic" if place < 5 else "bad-version")
         length, command = struct.unpack("!II", (yield 8))
         if length < 4:
-            raise Refused("bad-frame")
+            raise WireError("bad-frame")
         if side == "server" and length - 4 > listener.max_payload:
-            raise Refused("too-long")
+            raise WireError("too-long")
         outcome.events.append(_packet("message", command, (yield length - 4)))
 
 
-def _write_firefly(listener: Listener, side: Side, message: Json) -> bytes:
+def _write_firefly(listener: Listener, message: Json) -> bytes:
     if message["kind"] in ("kick", "error"):
         return b""
     body = bytes.fromhex(message["body"])
@@ -179,15 +176,15 @@ def _pomelo_server(listener: Listener, outcome: Outcome) -> Reader:
         if kind not in stages[stage]:
             if stage == 0:
                 outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
-            raise Refused("bad-handshake" if 1 <= kind <= 4 else "bad-frame")
+            raise WireError("bad-handshake" if 1 <= kind <= 4 else "bad-frame")
         length = int.from_bytes((yield 3), "big")
         if length > stages[stage][kind]:
-            raise Refused("too-long")
+            raise WireError("too-long")
         body = yield length
         if kind == HANDSHAKE:
             if not _is_json_object(body):
                 outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
-                raise Refused("bad-handshake")
+                raise WireError("bad-handshake")
             outcome.reply += _package(HANDSHAKE, _welcome(listener))
             outcome.events.append({"event": "control"})
             stage = 1
@@ -211,30 +208,30 @@ def _pomelo_message(body: bytes, max_payload: int) -> Json:
     try:
         flag, rest = body[0], body[1:]
         if flag & 0b1_0000:
-            raise Refused("compression-unsupported")
+            raise WireError("compression-unsupported")
         if flag not in (0b000_0, 0b001_0):
-            raise Refused("bad-frame")
+            raise WireError("bad-frame")
         number = 0
         if flag == 0b000_0:
             number, rest = _pop_id(rest)
         length, rest = rest[0], rest[1:]
         if len(rest) < length:
-            raise Refused("bad-frame")
+            raise WireError("bad-frame")
         route, payload = rest[:length].decode("utf-8"), rest[length:]
     except (IndexError, UnicodeDecodeError):
-        raise Refused("bad-frame") from None
+        raise WireError("bad-frame") from None
     if len(payload) > max_payload:
-        raise Refused("too-long")
+        raise WireError("too-long")
     return _packet("notify" if flag else "request", route, payload, number)
 
 
 def _pop_id(data: bytes) -> tuple[int, bytes]:
     size = next((at + 1 for at, byte in enumerate(data[:5]) if byte < 128), None)
     if size is None:
-        raise Refused("bad-frame")
+        raise WireError("bad-frame")
     number = sum((byte & 127) * 128**at for at, byte in enumerate(data[:size]))
     if number >= 2**32:
-        raise Refused("bad-frame")
+        raise WireError("bad-frame")
     return number, data[size:]
 
 
@@ -253,7 +250,7 @@ def _pomelo_answer(kind: int, body: bytes) -> Json:
     if kind == KICK:
         return {"event": "kick", "value": json.loads(body)}
     if kind != DATA or not body:
-        raise Refused("bad-frame")
+        raise WireError("bad-frame")
     flag, rest = body[0], body[1:]
     if flag in (0b00_010_0, 0b10_010_0):
         number, payload = _pop_id(rest)
@@ -261,10 +258,10 @@ def _pomelo_answer(kind: int, body: bytes) -> Json:
     if flag == 0b00_011_0:
         length = rest[0]
         return {"event": "push", "route": rest[1 : 1 + length].decode(), "body": rest[1 + length :].hex()}
-    raise Refused("bad-frame")
+    raise WireError("bad-frame")
 
 
-def _write_pomelo(listener: Listener, side: Side, message: Json) -> bytes:
+def _write_pomelo(_listener: Listener, message: Json) -> bytes:
     kind = message["kind"]
     payload = bytes.fromhex(message.get("body", ""))
     match kind:
@@ -295,7 +292,7 @@ def _package(kind: int, body: bytes) -> bytes:
     try:
         return bytes([kind]) + len(body).to_bytes(3, "big") + body
     except OverflowError:
-        raise Refused("too-long") from None
+        raise WireError("too-long") from None
 
 
 def _id(number: int) -> bytes:
@@ -309,7 +306,7 @@ def _id(number: int) -> bytes:
 def _route(name: str) -> bytes:
     encoded = name.encode()
     if len(encoded) > 255:
-        raise Refused("route-too-long")
+        raise WireError("route-too-long")
     return bytes([len(encoded)]) + encoded
 
 
@@ -330,18 +327,17 @@ def _is_json_object(body: bytes) -> bool:
     try:
         text = body.decode("utf-8")
         # Numbers stay text: Python refuses to convert very long ones.
-        value = json.loads(text, parse_constant=no_constant, parse_int=str, parse_float=str)
-        return isinstance(value, dict) and _depth(value) <= 64
+        value: object = json.loads(text, parse_constant=no_constant, parse_int=str, parse_float=str)
+        return text.strip(" \t\r\n").startswith("{") and _depth(value) <= 64
     except (ValueError, RecursionError):
         return False
 
 
 def _depth(value: object) -> int:
-    inner: list[object] = []
     if isinstance(value, dict):
-        inner = list(value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        inner = list(cast("dict[str, object]", value).values())
     elif isinstance(value, list):
-        inner = value  # pyright: ignore[reportUnknownVariableType]
+        inner = cast("list[object]", value)
     else:
         return 0
     return 1 + max(map(_depth, inner), default=0)
@@ -358,7 +354,7 @@ _READERS: dict[str, Callable[[Listener, Side, Outcome], Reader]] = {
     "firefly": _read_firefly,
     "pomelo": _read_pomelo,
 }
-_WRITERS: dict[str, Callable[[Listener, Side, Json], bytes]] = {
+_WRITERS: dict[str, Callable[[Listener, Json], bytes]] = {
     "length": _write_length,
     "length2": _write_length,
     "length4": _write_length,
@@ -368,25 +364,25 @@ _WRITERS: dict[str, Callable[[Listener, Side, Json], bytes]] = {
 
 
 def answer(question: Json) -> Json:
-    listener, side = Listener.of(question["listener"]), question["side"]
+    listener = Listener.of(question["listener"])
     if question["do"] == "decode":
-        outcome = decode(listener, side, [bytes.fromhex(question["hex"])])
+        outcome = decode(listener, question["side"], [bytes.fromhex(question["hex"])])
         return {
             "events": outcome.events,
             "reply": outcome.reply.hex(),
             "error": outcome.error,
-            "wants": outcome.wants,
             "left": outcome.left,
         }
     try:
-        return {"hex": encode(listener, side, question["message"]).hex()}
-    except Refused as refused:
-        return {"error": refused.reason}
+        return {"hex": encode(listener, question["message"]).hex()}
+    except WireError as error:
+        return {"error": error.reason}
 
 
 def main() -> None:
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

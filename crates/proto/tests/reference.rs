@@ -48,8 +48,8 @@ impl Reference {
         self.ask(json!({"do": "decode", "listener": listener, "side": side, "hex": hex(input)}))
     }
 
-    fn encode(&mut self, listener: &Value, side: &str, message: &Value) -> Value {
-        self.ask(json!({"do": "encode", "listener": listener, "side": side, "message": message}))
+    fn encode(&mut self, listener: &Value, message: &Value) -> Value {
+        self.ask(json!({"do": "encode", "listener": listener, "message": message}))
     }
 }
 
@@ -157,7 +157,7 @@ fn stream(reference: &mut Reference, listener: &Value, said: &[Value]) -> Vec<u8
     }
     let mut bytes = Vec::new();
     for message in opening.iter().chain(said) {
-        if let Some(frame) = reference.encode(listener, "client", message)["hex"].as_str() {
+        if let Some(frame) = reference.encode(listener, message)["hex"].as_str() {
             bytes.extend(unhex(frame));
         }
     }
@@ -379,7 +379,7 @@ fn what_the_server_writes_is_read() {
             let message =
                 json!({"kind": kind, "id": id, "name": name, "number": number, "body": body});
             let ours = encode(&listener(&told), &message);
-            let theirs = reference.encode(&told, "server", &message);
+            let theirs = reference.encode(&told, &message);
             let frame = match ours {
                 Err(error) => return assert_eq!(theirs, json!({"error": error})),
                 Ok(frame) => frame,
