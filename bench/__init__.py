@@ -1,0 +1,1 @@
+"""The benchmarks: `python -m bench`, described in docs/bench.md."""

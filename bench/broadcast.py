@@ -1,0 +1,47 @@
+"""Row `broadcast`: one 200-byte frame to each of 1,000 connections, once or four times in a turn."""
+
+from __future__ import annotations
+
+from . import load
+from .load import LoadFailed
+from .plan import Plan, rotated
+from .server import Server, ServerFailed
+from .subjects import BROADCAST, Subject
+
+ROW = "broadcast"
+MEMBERS = 1000
+
+# Members x broadcasts in one turn of the server.
+SHAPES = {"1000x1": 1, "1000x4": 4}
+
+
+def run(plan: Plan) -> None:
+    shapes = [shape for shape in SHAPES if plan.wants(ROW, shape)]
+    subjects = plan.chosen(ROW, shapes, BROADCAST)
+    if not shapes or not subjects:
+        return
+    with plan.progress() as progress:
+        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(subjects))
+        for round_ in range(plan.rounds):
+            for index, shape in enumerate(shapes):
+                label = f"{ROW} {shape}, round {round_ + 1} of {plan.rounds}"
+                plan.say(label)
+                for subject in rotated(subjects, round_ + index):
+                    progress.update(task, description=f"{label}: {subject.name}")
+                    if plan.wants(ROW, shape, subject.name):
+                        _window(plan, subject, shape, round_)
+                    progress.advance(task)
+
+
+def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
+    arguments = ["receive", "--connections", str(MEMBERS), "--broadcasts", str(SHAPES[shape])]
+    arguments += ["--seconds", str(plan.seconds), "--warmup", str(plan.warmup), "--cpu", str(plan.load_cpu)]
+    try:
+        with Server(subject, plan.server_cpu) as server:
+            report = load.run(plan.bots, arguments, server)
+        values = report.given("deliveries_per_s", "p50_us", "p99_us")
+        values |= report.cpu_figures(report.number("deliveries"))
+    except (ServerFailed, LoadFailed) as error:
+        plan.results.problem(f"{ROW}/{shape}: {error}")
+        return
+    plan.results.add(ROW, subject.name, shape, round_, values)

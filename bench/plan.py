@@ -1,0 +1,67 @@
+"""What one run is to do: rows, how often, for how long; and where its progress goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .machine import cores
+from .results import FLOOR, Results
+from .subjects import Subject
+
+
+@dataclass
+class Plan:
+    bots: Path
+    pattern: str = "*"
+    """ROW, or ROW/SHAPE, or ROW/SHAPE/SUBJECT, each a glob."""
+    rounds: int = 5
+    seconds: float = 0.6
+    warmup: float = 0.15
+    results: Results = field(default_factory=Results)
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def __post_init__(self) -> None:
+        self.server_cpu, self.load_cpu = cores()
+
+    def wants(self, row: str, shape: str, subject: str = "*") -> bool:
+        wanted = zip((row, shape, subject), self._parts(), strict=True)
+        # What a subject is compared with is always measured beside it.
+        return all(value == "*" or value == FLOOR or fnmatchcase(value, part) for value, part in wanted)
+
+    def chosen(self, row: str, shapes: Sequence[str], subjects: Sequence[Subject]) -> list[Subject]:
+        """Of these subjects, those that are wanted in any of the shapes; none, if only the floor is
+        left and was not asked for."""
+        chosen = [each for each in subjects if any(self.wants(row, shape, each.name) for shape in shapes)]
+        return chosen if len(chosen) > 1 or fnmatchcase(FLOOR, self._parts()[2]) else []
+
+    def _parts(self) -> list[str]:
+        return [*self.pattern.split("/"), "*", "*"][:3]
+
+    def progress(self) -> Progress:
+        """A bar on a terminal; `say` speaks in plain lines elsewhere."""
+        return Progress(
+            TextColumn("{task.description:<46}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def say(self, text: str) -> None:
+        if not self.console.is_terminal:
+            print(text, file=sys.stderr, flush=True)
+
+
+def rotated(subjects: Sequence[Subject], by: int) -> list[Subject]:
+    """Each in turn, but not always the same one first."""
+    start = by % len(subjects) if subjects else 0
+    return [*subjects[start:], *subjects[:start]]

@@ -1,0 +1,90 @@
+"""What was measured: one value a round, medians over the rounds, ratios taken within a round."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+FLOOR = "floor"
+
+UNITS = {
+    "echoes_per_s": "1/s",
+    "deliveries_per_s": "1/s",
+    "p50_us": "us",
+    "p99_us": "us",
+    "cpu_us": "us",
+    "python_us": "us",
+    "gil_us": "us",
+    "cpu_ratio": "x floor",
+    "python_over_bytes_us": "us",
+    "packets_per_wake": "1",
+    "gil_per_1000": "1",
+    "syscalls_per_1000": "1",
+    "bytes_per_session": "B",
+    "rss_before": "B",
+    "rss_idle": "B",
+    "rss_burst": "B",
+    "rss_after": "B",
+    "burst_kept": "share",
+}
+
+
+class Key(NamedTuple):
+    row: str
+    subject: str
+    shape: str
+    metric: str
+
+
+class Results:
+    def __init__(self) -> None:
+        self._rounds: dict[Key, dict[int, float]] = defaultdict(dict)
+        self.problems: list[str] = []
+
+    def add(self, row: str, subject: str, shape: str, round_: int, values: dict[str, float]) -> None:
+        for metric, value in values.items():
+            if metric not in UNITS:
+                raise KeyError(f"metric {metric} has no unit")
+            self._rounds[Key(row, subject, shape, metric)][round_] = value
+
+    def problem(self, text: str) -> None:
+        """Something that went wrong, to be told at the end; the same thing once."""
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def compare(self) -> None:
+        """Adds what compares subjects, pair by pair in each round: the host's speed drifts by more
+        than what is to be seen, but hardly between neighbours."""
+        for key, rounds in list(self._rounds.items()):
+            if key.metric == "cpu_us" and key.subject != FLOOR:
+                self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
+            if key.metric == "python_us" and key.subject in ("photinus-async", "photinus-typed"):
+                self._pair(key, rounds, key._replace(subject="photinus-native-led"), "python_over_bytes_us")
+
+    def value(self, row: str, subject: str, shape: str, metric: str) -> float | None:
+        rounds = self._rounds.get(Key(row, subject, shape, metric))
+        return median(rounds.values()) if rounds else None
+
+    def measured(self) -> list[Key]:
+        return list(self._rounds)
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        entries = [
+            {**key._asdict(), "value": round(median(rounds.values()), 6), "unit": UNITS[key.metric]}
+            for key, rounds in self._rounds.items()
+        ]
+        path.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
+
+    def _pair(self, key: Key, rounds: dict[int, float], other: Key, metric: str) -> None:
+        base = self._rounds.get(other, {})
+        pairs = {number: (value, base[number]) for number, value in rounds.items() if number in base}
+        if metric == "cpu_ratio":
+            compared = {number: value / least for number, (value, least) in pairs.items() if least > 0}
+        else:
+            compared = {number: value - least for number, (value, least) in pairs.items()}
+        if compared:
+            self._rounds[key._replace(metric=metric)] = compared

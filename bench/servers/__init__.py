@@ -1,0 +1,1 @@
+"""The servers that are measured; each is run as a program."""

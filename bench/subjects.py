@@ -1,0 +1,72 @@
+"""The servers that are measured, and how each is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .machine import floor_program
+
+SERVERS = Path(__file__).parent / "servers"
+
+# One reactor led by a native thread: the subject of the numbers that are asked for.
+NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    name: str
+    script: str
+    """A file of servers/, or `floor`."""
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    typed: bool = False
+    """Whether it wants a msgpack Struct rather than any bytes."""
+    python: Literal["none", "main", "all"] = "main"
+    """Which of its threads run Python."""
+
+    @property
+    def is_photinus(self) -> bool:
+        return self.script.startswith("photinus_")
+
+    def command(self) -> list[str]:
+        if self.script == "floor":
+            return [str(floor_program()), *self.arguments]
+        script = str(SERVERS / self.script)
+        if self.is_photinus:
+            # The command that users run; nothing in the engine knows of the benchmark.
+            photinus = str(Path(sys.executable).with_name("photinus"))
+            return [photinus, "run", f"{script}:app", "--listen", "tcp://127.0.0.1:0?protocol=length4"]
+        return [sys.executable, script, *self.arguments]
+
+    def full_environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PHOTINUS_")}
+        return {**inherited, **self.environment, "PYTHONPATH": str(SERVERS.parent.parent), "PYTHONUNBUFFERED": "1"}
+
+
+ECHO = (
+    Subject("floor", "floor", ("echo",), python="none"),
+    Subject("asyncio", "protocols.py", ("asyncio",)),
+    Subject("uvloop", "protocols.py", ("uvloop",)),
+    Subject("uvloop-joined", "protocols.py", ("uvloop-joined",)),
+    Subject("threads", "threads.py", python="all"),
+    Subject("photinus-bytes", "photinus_bytes.py"),
+    Subject("photinus-typed", "photinus_typed.py", environment=NATIVE_LED, typed=True),
+    Subject("photinus-async", "photinus_async.py", environment=NATIVE_LED),
+    Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED),
+)
+
+BROADCAST = (
+    Subject("floor", "floor", ("broadcast",), python="none"),
+    Subject("uvloop", "protocols.py", ("uvloop-broadcast",)),
+    Subject("photinus-native-led", "photinus_broadcast.py", environment=NATIVE_LED),
+)
+
+MEMORY = (
+    Subject("uvloop", "protocols.py", ("uvloop",)),
+    Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED),
+)

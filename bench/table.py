@@ -1,0 +1,102 @@
+"""The one table of a run, and the goals under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .goals import GOALS
+from .results import Results
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    metrics: tuple[str, ...]
+    """The first of them that the row has."""
+    decimals: int
+    scale: float = 1.0
+
+
+COLUMNS = (
+    Column("per s", ("echoes_per_s", "deliveries_per_s"), 0),
+    Column("p50 us", ("p50_us",), 0),
+    Column("p99 us", ("p99_us",), 0),
+    Column("CPU us", ("cpu_us",), 3),
+    Column("x floor", ("cpu_ratio",), 2),
+    Column("Python us", ("python_us",), 3),
+    Column("GIL us", ("gil_us",), 3),
+    Column("packets\n/wake", ("packets_per_wake",), 1),
+    Column("GIL\n/1000", ("gil_per_1000",), 1),
+    Column("syscalls\n/1000", ("syscalls_per_1000",), 0),
+)
+
+MEMORY_COLUMNS = (
+    Column("B/session", ("bytes_per_session",), 0),
+    Column("MB before", ("rss_before",), 1, 1e-6),
+    Column("idle", ("rss_idle",), 1, 1e-6),
+    Column("in a burst", ("rss_burst",), 1, 1e-6),
+    Column("after it", ("rss_after",), 1, 1e-6),
+    Column("burst kept", ("burst_kept",), 3),
+)
+
+
+def show(results: Results, console: Console) -> None:
+    # Into a file or a pipe the table must not be squeezed into 80 columns.
+    console.width = max(console.width, 132)
+    keys = results.measured()
+    for rows, columns in ((("echo", "broadcast"), COLUMNS), (("memory",), MEMORY_COLUMNS)):
+        lines = list(dict.fromkeys((key.row, key.shape) for key in keys if key.row in rows))
+        if lines:
+            console.print(_table(results, lines, columns))
+    _show_goals(results, console)
+    for problem in results.problems:
+        console.print(f"[red]problem[/] {problem}", highlight=False)
+
+
+def _table(results: Results, lines: Sequence[tuple[str, str]], columns: Sequence[Column]) -> Table:
+    table = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False)
+    for title in ("row", "shape", "subject"):
+        table.add_column(title, no_wrap=True)
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    for row, shape in lines:
+        subjects = dict.fromkeys(key.subject for key in results.measured() if (key.row, key.shape) == (row, shape))
+        # In the order of subjects.py, not of the first round.
+        for index, subject in enumerate(sorted(subjects, key=_place)):
+            cells = [_cell(results, row, subject, shape, column) for column in columns]
+            heading = (row, shape) if index == 0 else ("", "")
+            style = "dim" if subject == "floor" else None
+            table.add_row(*heading, subject, *cells, style=style, end_section=index == len(subjects) - 1)
+    return table
+
+
+def _place(subject: str) -> tuple[int, str]:
+    order = ("floor", "asyncio", "uvloop", "uvloop-joined", "threads")
+    return (order.index(subject) if subject in order else len(order), subject)
+
+
+def _cell(results: Results, row: str, subject: str, shape: str, column: Column) -> str:
+    for metric in column.metrics:
+        value = results.value(row, subject, shape, metric)
+        if value is not None:
+            return f"{value * column.scale:,.{column.decimals}f}"
+    return ""
+
+
+def _show_goals(results: Results, console: Console) -> None:
+    table = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False)
+    for title, justify in (("asked for", "left"), ("at most", "right"), ("measured", "right"), ("", "left")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for goal in GOALS:
+        value = goal.measured(results)
+        if value is None:
+            table.add_row(goal.text, f"{goal.at_most:g}", "not measured", "", style="dim")
+        else:
+            verdict = "[green]ok[/]" if value <= goal.at_most else "[bold red]short[/]"
+            table.add_row(goal.text, f"{goal.at_most:g}", f"{value:,.3f}".rstrip("0").rstrip("."), verdict)
+    console.print(table)
