@@ -125,3 +125,116 @@ fn magic(value: &str) -> Option<[u8; 5]> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Decoded, Format, Kind, Message, Outgoing, Packet, Protocol, Route};
+    use super::magic;
+    use crate::error::WireError;
+
+    const FRAME: &[u8; 19] = b"NWOK\x01\0\0\0\x07\0\0\0\x06\0\0\0\x65hi";
+
+    fn protocol(limit: usize) -> Protocol {
+        let pairs = [("magic", "4e574F4b01"), ("version", "7")];
+        Protocol::from_options("firefly", &pairs, limit).unwrap()
+    }
+
+    fn decode(input: &[u8]) -> Result<Decoded, WireError> {
+        let protocol = protocol(2);
+        protocol.decode(&mut protocol.peer(), input, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_frame_is_a_message_under_its_command() {
+        assert_eq!(
+            decode(FRAME),
+            Ok(Decoded::Packet {
+                consumed: 19,
+                packet: Packet {
+                    kind: Kind::Message,
+                    id: 0,
+                    route: Route::Number(101),
+                    body: 17..19,
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn it_asks_for_what_is_missing() {
+        for length in 0..19 {
+            let need = if length < 17 { 17 } else { 19 };
+            let decoded = decode(&FRAME[..length]);
+            assert_eq!(decoded, Ok(Decoded::Incomplete { need }), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_is_refused_when_it_has_come() {
+        for at in 0..9 {
+            let error = match at {
+                0..=4 => WireError::BadMagic,
+                _ => WireError::BadVersion,
+            };
+            let mut frame = *FRAME;
+            frame[at] ^= 0x80;
+            for length in at + 1..=19 {
+                assert_eq!(decode(&frame[..length]), Err(error), "{at} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let with_length = |length: u32| {
+            let mut frame = *FRAME;
+            frame[9..13].copy_from_slice(&length.to_be_bytes());
+            decode(&frame)
+        };
+        assert_eq!(with_length(3), Err(WireError::BadFrame));
+        assert!(matches!(
+            with_length(4),
+            Ok(Decoded::Packet { consumed: 17, .. })
+        ));
+        assert_eq!(with_length(7), Err(WireError::TooLong));
+        assert_eq!(with_length(u32::MAX), Err(WireError::TooLong));
+    }
+
+    #[test]
+    fn what_is_answered_has_the_same_head() {
+        let message = Message {
+            kind: Outgoing::Response { id: 0 },
+            name: "ignored",
+            number: 101,
+            body: b"hi",
+        };
+        let mut out = Vec::new();
+        protocol(2).encode(&message, &mut out).unwrap();
+        assert_eq!(out, FRAME);
+    }
+
+    #[test]
+    fn magic_is_ten_hexadecimal_digits() {
+        assert_eq!(magic("00fFa91201"), Some([0, 0xff, 0xa9, 0x12, 1]));
+        for wrong in [
+            "",
+            "00",
+            "00000000000",
+            "0x00000000",
+            "-000000000",
+            "00000000é",
+        ] {
+            assert_eq!(magic(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_it_is() {
+        let protocol = protocol(2);
+        assert_eq!(protocol.name(), "firefly");
+        assert_eq!(protocol.format(), Format::Msgpack);
+        assert!(!protocol.has_handshake() && !protocol.has_errors());
+        assert_eq!(protocol.heartbeat(), None);
+        assert_eq!(protocol.heartbeat_frame(), b"");
+    }
+}

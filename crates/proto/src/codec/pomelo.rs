@@ -265,3 +265,7 @@ fn append(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), EncodeErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "pomelo_tests.rs"]
+mod tests;
