@@ -87,10 +87,22 @@ lint: setup .venv/.lint tools ## every linter and type checker
 	cargo fmt --check
 	PYO3_PYTHON=$(abspath .venv/bin/python) cargo clippy --quiet --workspace --all-targets $(LOCKED) -- -D warnings
 
+	@$(call free,photinus-proto,pyo3|mio|tokio)
+	@$(call free,photinus-engine,pyo3|tokio)
+
+# $(call free,CRATE,NAMES): CRATE depends on none of NAMES, however far down. What has no sockets or no Python stays so.
+free = tree=$$(cargo tree --quiet -p $(1) --edges normal --prefix none $(LOCKED)); \
+	! grep -E '^($(2))[ -]' <<< "$$tree" || { echo "$(1) must not depend on the above"; exit 1; }
+
 fmt: .venv/.lint tools ## format Python and Rust
 	.venv/bin/ruff check --quiet --fix-only .
 	.venv/bin/ruff format .
 	cargo fmt
+
+fuzz: tools build/tools/bin/cargo-fuzz ## every fuzz target for SECONDS=30, with AddressSanitizer
+	@export PATH="$(abspath build/tools/bin):$$PATH" RUSTC_BOOTSTRAP=1; \
+	for target in $$(cargo fuzz list); do \
+		echo "== fuzz $$target for $(SECONDS) s"; cargo fuzz run $$target -- -max_total_time=$(SECONDS) -print_final_stats=1; done
 
 clean: ## remove everything that was built
 	rm -rf .venv build target fuzz/target .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -122,6 +134,10 @@ build/venv-%/.packages: pyproject.toml
 
 build/venv-%/.engine: build/venv-%/.packages $(RUST)
 	$(call engine,build/venv-$*,build/target-$*)
+
+build/tools/bin/cargo-fuzz: | tools
+	@echo "== cargo-fuzz"
+	cargo install --quiet --locked --root build/tools cargo-fuzz@0.13.2
 
 $(BOTS): $(RUST) | tools
 	cargo build --quiet --release -p photinus-bots $(LOCKED)
