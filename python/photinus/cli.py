@@ -1,0 +1,149 @@
+"""The command line: `photinus run`, `photinus routes`.
+
+Exit codes: 0 fine, 2 wrong use or configuration, 1 a failure while running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .app import App
+from .config import Config, load
+from .engine import new_event_loop
+from .errors import UsageError
+from .load import load_app
+from .node import Node, engine_for
+from .routes import Route
+
+# Where clients find a node that was told nothing: this machine's own, and nobody else's.
+DEFAULT_LISTENER = "tcp://127.0.0.1:7000"
+
+APP = click.argument("target", metavar="APP")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="photinus")
+def main() -> None:
+    """Photinus runs the server side of a massively multiplayer game.
+
+    APP is a Python file, a package's folder or a module that holds an App; with several in it, the
+    one that is meant is named behind a colon (game.py:app).
+    """
+
+
+@main.command()
+@APP
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="TOML configuration.")
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="URL",
+    help="Where clients connect, such as 'tcp://0.0.0.0:7000?protocol=pomelo'. Repeatable; replaces the "
+    f"configuration's listeners. {DEFAULT_LISTENER} if there are none.",
+)
+@click.option("--node", "name", metavar="NAME", help="The node's name; the application's if none is given.")
+def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: str | None) -> None:
+    """Run one node of APP.
+
+    Prints a line for each listener and then one that begins with `ready`. SIGTERM or Ctrl-C lets
+    clients know, finishes what was begun, and exits 0; a second one stops at once. Settings in the
+    environment (PHOTINUS_SECTION__KEY) win over the file.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with _explained():
+        config = _configure(config_file, listen, name)
+        _serve(load_app(target), config)
+
+
+@main.command()
+@APP
+def routes(target: str) -> None:
+    """Show the routes of APP: name, number, who may call, where it is handled, the message's type."""
+    with _explained():
+        found = load_app(target).table()
+    table = Table("route", "number", "who may call", "message", "handled at")
+    for route in [*found.routes.values(), *([found.default] if found.default else [])]:
+        table.add_row(*_row(route))
+    # What is read by a program, or copied, must not be cut to a screen's width.
+    console = Console() if sys.stdout.isatty() else Console(width=250)
+    console.print(table)
+
+
+def _configure(file: Path | None, listen: tuple[str, ...], name: str | None) -> Config:
+    config = load(file)
+    node = msgspec.structs.replace(
+        config.node,
+        name=name or config.node.name,
+        listen=listen or config.node.listen or (DEFAULT_LISTENER,),
+    )
+    return msgspec.structs.replace(config, node=node)
+
+
+def _serve(app: App, config: Config) -> None:
+    engine = engine_for(config)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        _on_signals(asyncio.get_running_loop(), stop.set)
+        async with Node(app, config=config, engine=engine) as node:
+            for address in node.addresses:
+                click.echo(f"listening on {address}")
+            click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
+            await stop.wait()
+            click.echo("stopping")
+
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(engine)) as runner:
+        runner.run(serve())
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """The first SIGTERM or SIGINT calls `stop` on the loop, the second ends the process.
+
+    Not loop.add_signal_handler: with a handler of the game stuck, the loop would never get to the
+    second one.
+    """
+    asked = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(1)
+        asked = True
+        loop.call_soon_threadsafe(stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the user can mend is one line on stderr and an exit code, not a traceback."""
+    try:
+        yield
+    except UsageError as error:
+        click.echo(f"photinus: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"photinus: {error.filename or 'failed'}: {error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+def _row(route: Route) -> tuple[str, str, str, str, str]:
+    number = str(route.key) if isinstance(route.key, int) else ""
+    name = route.key if isinstance(route.key, str) else "" if number else "(default)"
+    message = "" if route.shape.message is None else route.shape.message.__qualname__
+    who = "anyone" if route.public else "logged in"
+    return name, number, who, message, route.shape.place

@@ -1,0 +1,153 @@
+"""Configuration: a TOML file and the environment, decoded into structs; unknown keys are errors.
+
+`PHOTINUS_SECTION__KEY` in the environment wins over the file. Lists are separated by blanks there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .errors import ConfigError
+
+ENVIRONMENT_PREFIX = "PHOTINUS_"
+
+# The engine itself knows each limit's range; here are those of the units.
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+Milliseconds = Annotated[int, Meta(ge=1, le=24 * 3600 * 1000)]
+# More reactors than a large machine has cores is a mistake in the unit.
+Threads = Annotated[int, Meta(ge=1, le=256)]
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration in this file (or none) under this environment (or the process's).
+
+    ConfigError names the file or the variable, the key, and what was expected.
+    """
+    settings = {} if path is None else _file_settings(path)
+    settings |= _environment_settings(os.environ if environment is None else environment)
+    kinds = _types(Config)
+    sections: dict[str, dict[str, object]] = {name: {} for name in kinds}
+    for (section, key), (source, value, is_text) in settings.items():
+        kind = kinds.get(section)
+        if kind is None:
+            raise ConfigError(f"{source}: unknown section [{section}]{_did_you_mean(section, kinds)}")
+        keys = _types(kind)
+        if key not in keys:
+            raise ConfigError(f"{source}: unknown key [{section}] {key}{_did_you_mean(key, keys)}")
+        sections[section][key] = _convert(source, f"[{section}] {key}", keys[key], value, is_text)
+    return Config(**{name: kinds[name](**values) for name, values in sections.items()})
+
+
+class NodeSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[node]: who this node is and where clients reach it."""
+
+    name: str | None = None
+    """The node's name in logs and statistics; the application's if none is given."""
+    listen: tuple[str, ...] = ()
+    """URLs of the listeners, such as `tcp://0.0.0.0:7000?protocol=pomelo`."""
+
+
+class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[engine]: the native engine."""
+
+    threads: Threads = 1
+    """Native threads that lead reactors."""
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """[limits]: what bounds the engine's memory and patience. Left out: the engine's defaults."""
+
+    max_payload: Bytes | UnsetType = UNSET
+    """Bytes of the longest payload that a client may send."""
+    inbound_session_bytes: Bytes | UnsetType = UNSET
+    """Bytes that wait for handlers, of one session; above it that socket is not read."""
+    inbound_total_bytes: Bytes | UnsetType = UNSET
+    """Bytes that wait for handlers, of all sessions; above it no socket is read."""
+    outbound_session_bytes: Bytes | UnsetType = UNSET
+    """Bytes that wait for one slow reader; above it the session ends."""
+    outbound_total_bytes: Bytes | UnsetType = UNSET
+    """Bytes that wait for all readers."""
+    outbox_bytes: Bytes | UnsetType = UNSET
+    """Bytes that were sent and that a reactor has not yet looked at; above it the sender waits."""
+    sessions: Count | UnsetType = UNSET
+    """Sessions at one time; more are turned away."""
+    handshake_ms: Milliseconds | UnsetType = UNSET
+    """Milliseconds in which a handshake must be done."""
+    frame_ms: Milliseconds | UnsetType = UNSET
+    """Milliseconds in which a frame, once begun, must be whole."""
+    linger_ms: Milliseconds | UnsetType = UNSET
+    """Milliseconds that a client has to read what was sent to it last."""
+
+    def given(self) -> dict[str, int]:
+        """The limits that were set."""
+        values = cast(dict[str, int | UnsetType], msgspec.structs.asdict(self))
+        return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """A node's whole configuration."""
+
+    node: NodeSection = NodeSection()
+    engine: EngineSection = EngineSection()
+    limits: Limits = Limits()
+
+
+# (section, key) -> (where it was found, the value, whether it is text to be read as the type)
+_Settings = dict[tuple[str, str], tuple[str, object, bool]]
+
+
+def _file_settings(path: Path) -> _Settings:
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML: {error}") from error
+    settings: _Settings = {}
+    for section, values in document.items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: {section}: expected a section [{section}], got a value")
+        for key, value in cast(dict[str, object], values).items():
+            settings[section, key] = (str(path), value, False)
+    return settings
+
+
+def _environment_settings(environment: Mapping[str, str]) -> _Settings:
+    settings: _Settings = {}
+    for variable, text in environment.items():
+        section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+        # Without the double underscore it is somebody else's variable that begins like ours.
+        if variable.startswith(ENVIRONMENT_PREFIX) and separator:
+            source = f"environment {variable}"
+            settings[section.lower(), key.lower()] = (source, text, True)
+    return settings
+
+
+def _types(struct: type[Struct]) -> dict[str, Any]:
+    return typing.get_type_hints(struct, include_extras=True)
+
+
+def _convert(source: str, key: str, kind: object, value: object, is_text: bool) -> object:
+    if is_text and typing.get_origin(kind) is tuple:
+        value = str(value).split()
+    try:
+        return msgspec.convert(value, kind, strict=not is_text)
+    except msgspec.ValidationError as error:
+        problem = str(error)
+        raise ConfigError(f"{source}: {key}: {problem[0].lower()}{problem[1:]}") from None
+
+
+def _did_you_mean(word: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(known)}"

@@ -1,0 +1,80 @@
+"""The exceptions of Photinus: one small tree, split by who is at fault.
+
+PhotinusError
+    Refused             the peer: it asked for what the rules of the game do not allow
+    UsageError          the caller: code or configuration that cannot work as written
+        ConfigError     a configuration file, the environment, a listener's URL
+        RouteError      a handler of the wrong shape, a route declared twice
+        AppNotFound     what was named to the command line holds no application
+        NoNode          something that belongs to a node was used outside of any
+    ConnectionFailed    the network, or whoever is at its other end
+        ConnectionLost  the connection is gone
+        Kicked          the server closed it and said why
+        RequestTimeout  no answer within the time given
+"""
+
+from __future__ import annotations
+
+
+class PhotinusError(Exception):
+    """Whatever Photinus raises by itself."""
+
+
+class Refused(PhotinusError):
+    """A refusal that the peer is told, as its code and fields and never as a traceback.
+
+    Raised by a handler it becomes the error answer of the request; raised by a client it is that
+    answer. `fields` are whatever msgspec encodes; one named `msg` is the text for people, which is
+    otherwise the code itself.
+    """
+
+    def __init__(self, code: str, /, **fields: object) -> None:
+        if "code" in fields:
+            raise TypeError("Refused takes its code as the first argument; a field cannot be `code`")
+        super().__init__(code)
+        self.code = code
+        self.fields = fields
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        return f"{self.code} ({fields})" if fields else self.code
+
+
+class UsageError(PhotinusError):
+    """Code or configuration that cannot work as written; the text says what was expected."""
+
+
+class ConfigError(UsageError):
+    """A setting is unknown or has the wrong value; the text names where it stands and its key."""
+
+
+class RouteError(UsageError):
+    """A handler has the wrong shape, or its route is taken or not a route at all."""
+
+
+class AppNotFound(UsageError):
+    """A file or module that was to hold an application does not."""
+
+
+class NoNode(UsageError):
+    """Something that lives in a node was used where no node, or more than one, can be meant."""
+
+
+class ConnectionFailed(PhotinusError):
+    """A client's connection could not do what was asked of it."""
+
+
+class ConnectionLost(ConnectionFailed, ConnectionError):
+    """The connection ended, or could not be made; the text is the reason."""
+
+
+class Kicked(ConnectionFailed):
+    """The server ended the session and said why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RequestTimeout(ConnectionFailed, TimeoutError):
+    """No answer, or nothing of what was waited for, came in time."""

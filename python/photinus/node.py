@@ -1,0 +1,248 @@
+"""A node: one application on one engine and one event loop, from start to graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from . import engine as engines
+from .app import App
+from .config import Config
+from .engine import Engine, Handler
+from .errors import ConfigError, Refused
+from .message import ENCODERS, decoders, error_body, is_bad_message
+from .routes import Route, Table
+from .scope import Scope
+from .session import Closed, Players, Session
+from .tasks import Tasks
+
+# What was sent gets this long to leave, and handlers and tasks to end, when a node stops.
+STOP_SECONDS = 5.0
+
+_log = logging.getLogger("photinus")
+
+
+class Node:
+    """Runs an App: `async with Node(app, listen=["tcp://127.0.0.1:0"]) as node: node.addresses`.
+
+    `listen` replaces the configuration's listeners. It runs on whatever asyncio loop is running;
+    `engine` is for a loop that was made for it (photinus.engine.new_event_loop), or for an engine
+    without sockets.
+
+    ConfigError on entering if a listener's URL or a limit is wrong; OSError if the system refuses
+    an address.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        listen: Sequence[str] | None = None,
+        config: Config | None = None,
+        engine: Engine | None = None,
+        watch: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        config = Config() if config is None else config
+        self.app = app
+        self.name = config.node.name or app.name
+        self.addresses: tuple[str, ...] = ()
+        """The URLs of the listeners, with the addresses really bound."""
+        self.engine = engine_for(config) if engine is None else engine
+        self.scope = Scope(self.name)
+        self.players = self.scope.add(Players())
+        self._listen = config.node.listen if listen is None else tuple(listen)
+        self._attached = engine is not None
+        self._detach: Callable[[], None] | None = None
+        self._watch = watch
+        self._tasks: Tasks | None = None
+        self._stopped = False
+        self._handler_errors = 0
+        self._refused = 0
+        self._bad_messages = 0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Serves from here on. A node is started once."""
+        loop = asyncio.get_running_loop()
+        table = self.app.table()
+        self._tasks = tasks = self.scope.add(Tasks(self.scope, loop, self._task_failed))
+        self.scope.add(self.engine)
+        self.scope.add(self.app)
+        self.engine.owner = self.scope
+        self._install(table, loop)
+        self.scope.register()
+        try:
+            if not self._attached:
+                self._detach = engines.attach(self.engine, loop)
+            self.addresses = tuple(self._bind(url) for url in self._listen)
+            self.engine.start()
+            self.app.start_in(tasks)
+        except BaseException:
+            await self.stop(timeout=0)
+            raise
+
+    async def stop(self, *, timeout: float = STOP_SECONDS) -> None:
+        """Takes no more clients, tells those there are, and ends everything within the timeout.
+
+        Sessions get what waits for them and are closed with the reason `shutdown`; timers and
+        tasks are cancelled after their `closed` handlers, which may need them.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        await engines.stop(self.engine, timeout=timeout)
+        if self._tasks is not None:
+            await self._tasks.stop(timeout)
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
+        self.scope.unregister()
+
+    def statistics(self) -> dict[str, Any]:
+        """The engine's statistics, and under `app` what happened above it since the start."""
+        app = {
+            "handler_errors": self._handler_errors,
+            "refused": self._refused,
+            "bad_messages": self._bad_messages,
+            "players": len(self.players),
+            "tasks": {} if self._tasks is None else self._tasks.statistics(),
+        }
+        return {**self.engine.statistics(), "app": app}
+
+    def _install(self, table: Table, loop: asyncio.AbstractEventLoop) -> None:
+        for routes in self.app.routes:
+            routes.seal()
+        self.engine.install(
+            session_type=Session,
+            routes={key: _handler(route) for key, route in table.routes.items()},
+            default=None if table.default is None else _handler(table.default),
+            opened=_in_turn(table.opened),
+            closed=self._closed(table.closed),
+            failed=self._failed,
+            refusals={code: partial(Refused, code) for code in ("unknown-route", "login-required")},
+            encoders=ENCODERS,
+            event_loop=loop,
+            context=self.scope.context,
+        )
+
+    def _bind(self, url: str) -> str:
+        try:
+            return self.engine.listen(url)
+        except ValueError as error:
+            raise ConfigError(f"listener {url}: {error}") from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, url) from error
+
+    def _closed(self, routes: tuple[Route, ...]) -> Callable[[Session[Any], str, str], Any]:
+        application = _in_turn(routes)
+        release = self.players.closed
+
+        def closed(session: Session[Any], by: Any, reason: str) -> Any:
+            if application is None:
+                release(session)
+                return None
+            try:
+                result = application(session, Closed(by, reason))
+            except BaseException:
+                release(session)
+                raise
+            if result is None:
+                release(session)
+                return None
+            return released(session, result)
+
+        async def released(session: Session[Any], result: Any) -> None:
+            try:
+                await result
+            finally:
+                release(session)
+
+        return closed
+
+    def _failed(self, session: Session[Any], route: str | int | None, error: BaseException) -> bytes | None:
+        """Called by the engine with what came out of a handler, or instead of one.
+
+        Returns the error answer, which the engine uses where the peer waits for one.
+        """
+        if isinstance(error, asyncio.CancelledError):
+            # The node stops. Nobody is at fault.
+            return error_body(error, session.format)
+        if isinstance(error, Refused):
+            self._refused += 1
+        elif is_bad_message(error):
+            self._bad_messages += 1
+        else:
+            self._handler_error(session, route, error)
+        try:
+            return error_body(error, session.format)
+        except (TypeError, ValueError) as unencodable:
+            self._handler_error(session, route, unencodable)
+            return error_body(unencodable, session.format)
+
+    def _handler_error(self, session: Session[Any], route: str | int | None, error: BaseException) -> None:
+        self._handler_errors += 1
+        where = "a handler without a route" if route is None else f"the handler of {route!r}"
+        _log.error("%s failed for session %s", where, session.address, exc_info=error)
+        if self._watch is not None:
+            self._watch(error)
+
+    def _task_failed(self, what: str, error: BaseException) -> None:
+        _log.error("%s failed", what, exc_info=error)
+        if self._watch is not None:
+            self._watch(error)
+
+
+def engine_for(config: Config, *, memory: bool = False) -> Engine:
+    """An engine with these limits; ConfigError names the one that it does not accept."""
+    try:
+        return Engine(threads=config.engine.threads, memory=memory, limits=config.limits.given())
+    except ValueError as error:
+        raise ConfigError(f"[limits] {error}") from error
+
+
+def _handler(route: Route) -> Handler:
+    message = route.shape.message
+    decode = None if message is None or message is bytes else decoders(message)
+    return Handler(
+        route.handler,
+        asynchronous=route.shape.asynchronous,
+        public=route.public,
+        decode=decode,
+    )
+
+
+def _in_turn(routes: tuple[Route, ...]) -> Callable[..., Any] | None:
+    """The `opened` or `closed` handlers of several Routes as one; each is called, whatever the
+    others do."""
+    handlers = [route.handler for route in routes]
+    if len(handlers) < 2:
+        return handlers[0] if handlers else None
+
+    async def all_of_them(*arguments: Any) -> None:
+        errors: list[Exception] = []
+        for handler in handlers:
+            try:
+                result = handler(*arguments)
+                if result is not None:
+                    await result
+            except Exception as error:  # noqa: BLE001 - all are raised again below
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("handlers failed", errors) if len(errors) > 1 else errors[0]
+
+    return all_of_them

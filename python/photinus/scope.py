@@ -1,0 +1,73 @@
+"""Which node the running code belongs to, and the parts of that node.
+
+Groups, timers and tasks are named by the application once and live in every node that runs it.
+They find their node here: through a context variable, which handlers, timers and tasks inherit,
+or, in code that has none (a thread, the body of a test), as the only node of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import TypeVar, cast
+
+from .errors import NoNode
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+_inside: ContextVar[Scope] = ContextVar("photinus-node")
+_running: list[Scope] = []
+
+
+def current() -> Scope:
+    """The scope of the node that this code runs in; NoNode where there is not exactly one."""
+    scope = _inside.get(None)
+    if scope is not None:
+        return scope
+    if len(_running) == 1:
+        return _running[0]
+    if not _running:
+        raise NoNode("no node runs in this process: this works in handlers, tasks and timers only")
+    names = ", ".join(sorted(scope.name for scope in _running))
+    raise NoNode(f"several nodes run in this process ({names}) and this code belongs to none")
+
+
+class Scope:
+    """The parts of one node, found by their type, so that a lower part need not know the others."""
+
+    __slots__ = ("_parts", "context", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._parts: dict[type[object], object] = {}
+        # What tasks, timers and handlers of this node start from.
+        self.context = copy_context()
+        self.context.run(_inside.set, self)
+
+    def add(self, part: P) -> P:
+        self._parts[type(part)] = part
+        return part
+
+    def part(self, kind: type[P]) -> P:
+        return cast(P, self._parts[kind])
+
+    def holds(self, part: object) -> bool:
+        return self._parts.get(type(part)) is part
+
+    @property
+    def entered(self) -> bool:
+        """Whether the running code inherited this scope, rather than found it as the only one."""
+        return _inside.get(None) is self
+
+    def call(self, function: Callable[[], R]) -> R:
+        """Calls the function as code of this node."""
+        return self.context.copy().run(function)
+
+    def register(self) -> None:
+        """From here on, code without a context may find this node."""
+        _running.append(self)
+
+    def unregister(self) -> None:
+        if self in _running:
+            _running.remove(self)

@@ -1,0 +1,141 @@
+"""The shape of handlers, read from their annotations: what they take, and whether they suspend."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+from msgspec import Struct
+
+from .errors import RouteError
+from .session import Closed, Session
+
+_HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R a Struct, bytes or None"
+_OPENED = "(session: Session) -> None"
+_CLOSED = "(session: Session, reason: Closed) -> None"
+
+
+class Shape(Struct, frozen=True):
+    """What the engine must know of a handler in order to call it."""
+
+    message: type[Struct | bytes | Closed] | None
+    asynchronous: bool
+    place: str
+    """Where the handler is written, as file:line."""
+
+
+def handler_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape:
+    """The shape of a route's handler; RouteError says what was expected and what was found."""
+    reader = _Reader(what, _HANDLER, handler, names)
+    _, message = reader.parameters(2)
+    kind = message.annotation
+    if not (isinstance(kind, type) and (kind is bytes or issubclass(kind, Struct))):
+        raise reader.wrong(f"parameter `{message.name}` is {_show(kind)}")
+    reader.check_result(lambda part: part is bytes or _is_struct(part))
+    return reader.shape(cast("type[Struct | bytes]", kind))
+
+
+def opened_shape(handler: object, names: Mapping[str, Any]) -> Shape:
+    reader = _Reader("opened", _OPENED, handler, names)
+    reader.parameters(1)
+    reader.check_result(lambda _: False)
+    return reader.shape(None)
+
+
+def closed_shape(handler: object, names: Mapping[str, Any]) -> Shape:
+    reader = _Reader("closed", _CLOSED, handler, names)
+    _, reason = reader.parameters(2)
+    if reason.annotation is not Closed:
+        raise reader.wrong(f"parameter `{reason.name}` is {_show(reason.annotation)}")
+    reader.check_result(lambda _: False)
+    return reader.shape(Closed)
+
+
+class _Reader:
+    """Reads one callable, and words what is wrong with it."""
+
+    def __init__(self, what: str, expected: str, handler: object, names: Mapping[str, Any]) -> None:
+        self.what = what
+        self.expected = expected
+        self.handler = handler
+        self.place = place_of(handler)
+        if not callable(handler) or isinstance(handler, type):
+            raise self.wrong(f"{handler!r} is not a function")
+        self.function = cast("Callable[..., Any]", handler)
+        self.signature = inspect.signature(self.function)
+        self.annotations = self._annotations(names)
+
+    def parameters(self, count: int) -> list[inspect.Parameter]:
+        """The positional parameters, annotations resolved; the first is checked to be a session."""
+        found = list(self.signature.parameters.values())
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if len(found) != count or any(parameter.kind not in positional for parameter in found):
+            raise self.wrong(f"the parameters {self.signature}")
+        for index, parameter in enumerate(found):
+            if parameter.name not in self.annotations:
+                raise self.wrong(f"parameter `{parameter.name}` has no annotation")
+            found[index] = parameter.replace(annotation=self.annotations[parameter.name])
+        session = found[0].annotation
+        if (typing.get_origin(session) or session) is not Session:
+            raise self.wrong(f"parameter `{found[0].name}` is {_show(session)}")
+        return found
+
+    def check_result(self, allows: Callable[[object], bool]) -> None:
+        result = self.annotations.get("return", None)
+        if self._returns_awaitable(result):
+            result = typing.get_args(result)[-1]
+        for part in _union_parts(result):
+            if part is not type(None) and part is not None and not allows(part):
+                raise self.wrong(f"it returns {_show(part)}")
+
+    def shape(self, message: type[Struct | bytes | Closed] | None) -> Shape:
+        asynchronous = self._is_async_def() or self._returns_awaitable(self.annotations.get("return"))
+        return Shape(message, asynchronous, self.place)
+
+    def wrong(self, found: str) -> RouteError:
+        return RouteError(f"{self.what} at {self.place}: expected {self.expected}; found: {found}")
+
+    def _annotations(self, names: Mapping[str, Any]) -> dict[str, Any]:
+        function = inspect.unwrap(self.function)
+        if not hasattr(function, "__annotations__"):
+            function = cast(Any, type(function)).__call__
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self.wrong("a generator")
+        try:
+            return typing.get_type_hints(function, localns=dict(names))
+        except NameError as error:
+            raise self.wrong(f"an annotation that cannot be resolved here ({error})") from error
+
+    def _is_async_def(self) -> bool:
+        function = self.function
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(cast(Any, type(function)).__call__)
+
+    def _returns_awaitable(self, result: object) -> bool:
+        origin = typing.get_origin(result)
+        return isinstance(origin, type) and issubclass(origin, Awaitable)
+
+
+def place_of(handler: object) -> str:
+    """Where a callable is written, as file:line."""
+    function = inspect.unwrap(cast(Any, handler)) if callable(handler) else handler
+    code = getattr(function, "__code__", None)
+    if isinstance(code, types.CodeType):
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    return repr(handler)
+
+
+def _union_parts(kind: object) -> tuple[object, ...]:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return typing.get_args(kind)
+    return (kind,)
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _show(kind: object) -> str:
+    return kind.__qualname__ if isinstance(kind, type) else str(kind)

@@ -1,0 +1,213 @@
+"""Clients of a node in memory. They speak the protocols' real bytes; their waits are in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Generic, TypeVar, overload
+
+from msgspec import Struct
+
+from ..client.pomelo import Event, Kick, Opened, Pomelo, Push, Response
+from ..engine import MemoryConnection
+from ..errors import ConnectionFailed, ConnectionLost, Kicked, RequestTimeout
+from ..message import decode, encode, refusal
+from .framing import Framing, Packet
+
+M = TypeVar("M", bound=Struct | bytes)
+C = TypeVar("C")
+
+# Virtual seconds that a wait takes at most, if the test says nothing else.
+TIMEOUT = 1.0
+
+
+class _Client(Generic[C]):
+    """What both kinds share: a connection, and what came over it that nobody has taken yet."""
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        self._connection = connection
+        self._out = bytearray()
+        self._came: deque[C] = deque()
+        self._changed: list[asyncio.Future[None]] = []
+        self._failure: ConnectionFailed | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._failure is None
+
+    async def closed(self, *, timeout: float = TIMEOUT) -> str:
+        """Waits until the server has closed the connection, and gives the reason the client saw."""
+        await self._wait(lambda: self._failure, timeout, "the connection is still open")
+        return str(self._failure)
+
+    def close(self) -> None:
+        """Closes the connection, as a client does that leaves or whose network is gone."""
+        self._connection.close()
+        self._fail(ConnectionLost("closed by this client"))
+
+    def turn(self) -> bool:
+        """Moves bytes both ways; the cluster calls it. True if any moved."""
+        if self._failure is not None:
+            return False
+        moved = False
+        try:
+            while data := self._connection.read():
+                moved = True
+                self._handle_data(data)
+            if data is None:
+                raise ConnectionLost("closed by the server")
+        except ConnectionFailed as error:
+            self._fail(error)
+            return True
+        moved |= self._write()
+        if moved:
+            self._wake()
+        return moved
+
+    def _handle_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _write(self) -> bool:
+        if not self._out:
+            return False
+        try:
+            taken = self._connection.write(bytes(self._out))
+        except BrokenPipeError:
+            # What the server said last may still be there to read; then comes the end.
+            return False
+        del self._out[:taken]
+        return taken > 0
+
+    def _fail(self, failure: ConnectionFailed) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._wake()
+
+    def _wake(self) -> None:
+        for future in self._changed:
+            if not future.done():
+                future.set_result(None)
+        self._changed.clear()
+
+    async def _wait(self, ready: Any, timeout: float, problem: str) -> Any:
+        """The first true value of `ready()`. Raises the connection's end, or RequestTimeout with the problem."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not (value := ready()):
+            if self._failure is not None:
+                raise self._failure
+            future = loop.create_future()
+            self._changed.append(future)
+            await asyncio.wait([future], timeout=deadline - loop.time())
+            if not future.done():
+                raise RequestTimeout(f"{problem} after {timeout:g} s{self._what_came()}")
+        return value
+
+    def _what_came(self) -> str:
+        return f"; what did come: {', '.join(map(str, self._came))}" if self._came else "; nothing came"
+
+
+class PomeloClient(_Client[Push]):
+    """A client with routes, as games have them."""
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        super().__init__(connection)
+        self._protocol = Pomelo(name="photinus-test")
+        self._answers: dict[int, Response | None] = {}
+        self._protocol.handshake(self._out)
+
+    async def opened(self, *, timeout: float = TIMEOUT) -> None:
+        await self._wait(lambda: self._protocol.opened, timeout, "no handshake")
+
+    @overload
+    async def request(self, route: str, message: Struct | bytes, *, timeout: float = TIMEOUT) -> bytes: ...
+    @overload
+    async def request(self, route: str, message: Struct | bytes, reply: type[M], *, timeout: float = TIMEOUT) -> M: ...
+    async def request(
+        self, route: str, message: Struct | bytes, reply: type[Any] = bytes, *, timeout: float = TIMEOUT
+    ) -> Any:
+        """The answer, as a `reply` or as bytes. Refused if it is an error; RequestTimeout if none comes."""
+        number = self._protocol.request(route, encode(message, "json"), self._out)
+        self._answers[number] = None
+        try:
+            answer: Response = await self._wait(lambda: self._answers[number], timeout, f"no answer to {route!r}")
+        finally:
+            del self._answers[number]
+        if answer.error:
+            raise refusal(answer.body, "json")
+        return decode(answer.body, reply, "json")
+
+    async def notify(self, route: str, message: Struct | bytes) -> None:
+        """Sends a message that is not answered. It is handled when the test next waits for something."""
+        self._protocol.notify(route, encode(message, "json"), self._out)
+
+    @overload
+    async def receive(self, route: str, *, timeout: float = TIMEOUT) -> bytes: ...
+    @overload
+    async def receive(self, route: str, message: type[M], *, timeout: float = TIMEOUT) -> M: ...
+    async def receive(self, route: str, message: type[Any] = bytes, *, timeout: float = TIMEOUT) -> Any:
+        """The next push of this route, which is taken; those of others stay. RequestTimeout if none comes."""
+        push: Push = await self._wait(lambda: self._take(route), timeout, f"no push {route!r}")
+        return decode(push.body, message, "json")
+
+    def received(self, route: str) -> int:
+        """How many pushes of this route have come and are not yet taken."""
+        return sum(push.route == route for push in self._came)
+
+    def _take(self, route: str) -> Push | None:
+        for push in self._came:
+            if push.route == route:
+                self._came.remove(push)
+                return push
+        return None
+
+    def _handle_data(self, data: bytes) -> None:
+        self._protocol.handle_data(data, self._out)
+        while (event := self._protocol.poll_event()) is not None:
+            self._handle_event(event)
+
+    def _handle_event(self, event: Event) -> None:
+        match event:
+            case Response():
+                # Who asked may have given up; the answer then has no place.
+                if event.id in self._answers:
+                    self._answers[event.id] = event
+            case Push():
+                self._came.append(event)
+            case Kick():
+                raise Kicked(event.reason)
+            case Opened():
+                pass
+
+
+class PlainClient(_Client[Packet]):
+    """A client of a protocol that has packets and no routes: `length4`, `firefly`."""
+
+    def __init__(self, connection: MemoryConnection, framing: Framing) -> None:
+        super().__init__(connection)
+        self._framing = framing
+        self._input = bytearray()
+
+    async def request(self, body: bytes, *, command: int = 0, timeout: float = TIMEOUT) -> bytes:
+        """Sends a packet and takes the next one that comes, whatever made it come."""
+        await self.send(body, command=command)
+        return (await self.receive(timeout=timeout)).body
+
+    async def send(self, body: bytes, *, command: int = 0) -> None:
+        """Sends a packet. It is handled when the test next waits for something."""
+        self._out += self._framing.frame(Packet(body, command))
+
+    async def receive(self, *, timeout: float = TIMEOUT) -> Packet:
+        """The next packet. RequestTimeout if none comes."""
+        packet: Packet = await self._wait(lambda: self._came[0] if self._came else None, timeout, "no packet")
+        self._came.popleft()
+        return packet
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes as they are, for frames that no proper client sends."""
+        self._out += data
+
+    def _handle_data(self, data: bytes) -> None:
+        self._input += data
+        while (packet := self._framing.take(self._input)) is not None:
+            self._came.append(packet)
