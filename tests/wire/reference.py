@@ -170,20 +170,21 @@ def _pomelo_server(listener: Listener, outcome: Outcome) -> Reader:
         {ACK: 64, HEARTBEAT: 64},
         {DATA: listener.max_payload + 262, HEARTBEAT: 64},
     ]
+    refusals = [_package(HANDSHAKE, b'{"code":500,"sys":{}}'), b"", b""]
     stage = 0
     while True:
         kind = (yield 1)[0]
         if kind not in stages[stage]:
-            if stage == 0:
-                outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
+            outcome.reply += refusals[stage]
             raise WireError("bad-handshake" if 1 <= kind <= 4 else "bad-frame")
         length = int.from_bytes((yield 3), "big")
         if length > stages[stage][kind]:
+            outcome.reply += refusals[stage]
             raise WireError("too-long")
         body = yield length
         if kind == HANDSHAKE:
             if not _is_json_object(body):
-                outcome.reply += _package(HANDSHAKE, b'{"code":500,"sys":{}}')
+                outcome.reply += refusals[stage]
                 raise WireError("bad-handshake")
             outcome.reply += _package(HANDSHAKE, _welcome(listener))
             outcome.events.append({"event": "control"})

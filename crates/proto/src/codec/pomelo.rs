@@ -73,8 +73,23 @@ impl Options {
         (self.heartbeat > 0).then(|| self.heartbeat * 1000)
     }
 
+    /// Who fails at the handshake is told so, in its answer; later the server has its kick for that.
     #[inline]
     pub(super) fn decode(
+        &self,
+        stage: &mut Stage,
+        input: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Decoded, WireError> {
+        let decoded = self.decode_package(stage, input, reply);
+        if decoded.is_err() && *stage == Stage::Handshake {
+            reply.extend_from_slice(REFUSAL);
+        }
+        decoded
+    }
+
+    #[inline]
+    fn decode_package(
         &self,
         stage: &mut Stage,
         input: &[u8],
@@ -83,11 +98,7 @@ impl Options {
         let Some(&kind) = input.first() else {
             return Ok(Decoded::Incomplete { need: HEAD });
         };
-        let limit = self.body_limit(*stage, kind).inspect_err(|_| {
-            if *stage == Stage::Handshake {
-                reply.extend_from_slice(REFUSAL);
-            }
-        })?;
+        let limit = self.body_limit(*stage, kind)?;
         let Some(head) = input.first_chunk::<HEAD>() else {
             return Ok(Decoded::Incomplete { need: HEAD });
         };
@@ -101,14 +112,11 @@ impl Options {
         }
         match kind {
             DATA => self.decode_message(&input[..end]),
-            HANDSHAKE if json::is_object(&input[HEAD..end]) => {
+            HANDSHAKE if !json::is_object(&input[HEAD..end]) => Err(WireError::BadHandshake),
+            HANDSHAKE => {
                 *stage = Stage::Acknowledge;
                 reply.extend_from_slice(&self.welcome);
                 Ok(Decoded::Control { consumed: end })
-            }
-            HANDSHAKE => {
-                reply.extend_from_slice(REFUSAL);
-                Err(WireError::BadHandshake)
             }
             HANDSHAKE_ACK => {
                 *stage = Stage::Open;

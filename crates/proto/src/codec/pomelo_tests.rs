@@ -99,10 +99,10 @@ fn a_long_handshake_is_refused_by_its_head() {
             need: 4 + HANDSHAKE_LIMIT
         })
     );
-    assert_eq!(
-        Connection::new(100).decode(&head(HANDSHAKE_LIMIT + 1)),
-        Err(WireError::TooLong)
-    );
+    let mut connection = Connection::new(100);
+    let decoded = connection.decode(&head(HANDSHAKE_LIMIT + 1));
+    assert_eq!(decoded, Err(WireError::TooLong));
+    assert_eq!(connection.reply, REFUSAL);
 }
 
 #[test]
