@@ -99,10 +99,8 @@ fmt: .venv/.lint tools ## format Python and Rust
 	.venv/bin/ruff format .
 	cargo fmt
 
-fuzz: tools build/tools/bin/cargo-fuzz ## every fuzz target for SECONDS=30, with AddressSanitizer
-	@export PATH="$(abspath build/tools/bin):$$PATH" RUSTC_BOOTSTRAP=1; \
-	for target in $$(cargo fuzz list); do \
-		echo "== fuzz $$target for $(SECONDS) s"; cargo fuzz run $$target -- -max_total_time=$(SECONDS) -print_final_stats=1; done
+fuzz: tools ## fuzz the codecs for SECONDS=30 in all
+	fuzz/run $(SECONDS)
 
 clean: ## remove everything that was built
 	rm -rf .venv build target fuzz/target .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -134,10 +132,6 @@ build/venv-%/.packages: pyproject.toml
 
 build/venv-%/.engine: build/venv-%/.packages $(RUST)
 	$(call engine,build/venv-$*,build/target-$*)
-
-build/tools/bin/cargo-fuzz: | tools
-	@echo "== cargo-fuzz"
-	cargo install --quiet --locked --root build/tools cargo-fuzz@0.13.2
 
 $(BOTS): $(RUST) | tools
 	cargo build --quiet --release -p photinus-bots $(LOCKED)
