@@ -240,7 +240,10 @@ impl MemoryConnection {
             return None;
         }
         let bytes = pipe.to_client.drain(..count).collect();
-        self.hub.touch(&pipe);
+        // Looking and finding nothing is no event, or a test that polls would never see it quiet.
+        if count > 0 {
+            self.hub.touch(&pipe);
+        }
         Some(bytes)
     }
 
