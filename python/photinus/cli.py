@@ -22,10 +22,10 @@ from rich.table import Table
 from . import __version__
 from .app import App
 from .config import Config, load
-from .engine import new_event_loop
 from .errors import UsageError
 from .load import load_app
-from .node import Node, engine_for
+from .node import Node
+from .node import run as run_node
 from .routes import Route
 
 # Where clients find a node that was told nothing: this machine's own, and nobody else's.
@@ -93,20 +93,16 @@ def _configure(file: Path | None, listen: tuple[str, ...], name: str | None) -> 
 
 
 def _serve(app: App, config: Config) -> None:
-    engine = engine_for(config)
-
-    async def serve() -> None:
+    async def serve(node: Node) -> None:
         stop = asyncio.Event()
         _on_signals(asyncio.get_running_loop(), stop.set)
-        async with Node(app, config=config, engine=engine) as node:
-            for address in node.addresses:
-                click.echo(f"listening on {address}")
-            click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
-            await stop.wait()
-            click.echo("stopping")
+        for address in node.addresses:
+            click.echo(f"listening on {address}")
+        click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
+        await stop.wait()
+        click.echo("stopping")
 
-    with asyncio.Runner(loop_factory=lambda: new_event_loop(engine)) as runner:
-        runner.run(serve())
+    run_node(app, serve, config=config)
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from . import engine as engines
 from .app import App
@@ -19,6 +19,8 @@ from .routes import Route, Table
 from .scope import Scope
 from .session import Closed, Players, Session
 from .tasks import Tasks
+
+T = TypeVar("T")
 
 # What was sent gets this long to leave, and handlers and tasks to end, when a node stops.
 STOP_SECONDS = 5.0
@@ -205,6 +207,29 @@ class Node:
         _log.error("%s failed", what, exc_info=error)
         if self._watch is not None:
             self._watch(error)
+
+
+def run(
+    app: App,
+    main: Callable[[Node], Coroutine[Any, Any, T]],
+    *,
+    listen: Sequence[str] | None = None,
+    config: Config | None = None,
+) -> T:
+    """Runs a node for as long as `main(node)` does, on a loop that is made for its engine.
+
+    This is asyncio.run with the shorter way from the engine to the handlers. Like it, it is for the
+    outermost call of a program.
+    """
+    config = Config() if config is None else config
+    engine = engine_for(config)
+
+    async def serve() -> T:
+        async with Node(app, listen=listen, config=config, engine=engine) as node:
+            return await main(node)
+
+    with asyncio.Runner(loop_factory=lambda: engines.new_event_loop(engine)) as runner:
+        return runner.run(serve())
 
 
 def engine_for(config: Config, *, memory: bool = False) -> Engine:

@@ -76,7 +76,8 @@ class TestCluster:
         """A new client, ready to speak. `options` are more of the listener's, such as `heartbeat=3`."""
         if protocol != "pomelo" and protocol not in FRAMINGS:
             raise ConfigError(f"protocol {protocol!r}: expected pomelo, {' or '.join(FRAMINGS)}")
-        connection = self._engine.connect(self._listener(f"protocol={protocol}{options and f'&{options}'}"))
+        address = await self._listener(f"protocol={protocol}{options and f'&{options}'}")
+        connection = self._engine.connect(address)
         if protocol == "pomelo":
             client = PomeloClient(connection)
             self._clients.append(client)
@@ -98,11 +99,13 @@ class TestCluster:
     def statistics(self) -> dict[str, Any]:
         return self.node.statistics()
 
-    def _listener(self, options: str) -> str:
+    async def _listener(self, options: str) -> str:
         if options not in self._listeners:
             # Ports are only told apart here; nothing is bound.
             port = 1 + len(self._listeners)
             self._listeners[options] = self._engine.listen(f"tcp://127.0.0.1:{port}?{options}")
+            # A reactor serves a listener from its next turn on.
+            await self.settle()
         return self._listeners[options]
 
     def _virtual(self) -> VirtualTime:

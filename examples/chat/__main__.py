@@ -1,0 +1,5 @@
+"""`python -m examples.chat --bots PATH`: the demo."""
+
+from .demo import main
+
+main()
