@@ -239,6 +239,14 @@ impl Engine {
         !self.is_memory() && self.mailboxes[reactor].queue.weight() >= self.limits.outbox_bytes
     }
 
+    /// Handed over to all reactors, and not looked at yet.
+    pub fn outbox_bytes(&self) -> usize {
+        self.mailboxes
+            .iter()
+            .map(|mailbox| mailbox.queue.weight())
+            .sum()
+    }
+
     /// Blocks until the reactor has looked at what it was handed. Never with the GIL held.
     pub fn wait_for_room(&self, reactor: usize) {
         if !self.is_memory() {

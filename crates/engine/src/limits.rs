@@ -3,7 +3,7 @@
 /// Bounds of one engine. Sizes in bytes, times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest payload of one packet, both ways. 64 KiB: game packets are below 1 KiB, a snapshot
+    /// Largest payload that a client may send in one packet. 64 KiB: game packets are below 1 KiB, a snapshot
     /// below this; a client that declares more is wrong or hostile.
     pub max_payload: usize,
     /// Sessions at once. 20,000 open files are what a process commonly may have.

@@ -78,6 +78,9 @@ pub enum OutRoute {
     Number(u32),
 }
 
+/// In `NameRoute`: the name has no number, so it cannot be said in a protocol that only numbers.
+pub const NO_NUMBER: u32 = u32::MAX;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormatSet(pub u8);
 

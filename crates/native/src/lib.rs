@@ -1,1 +1,30 @@
+//! The binding between the engine and Python. It converts, it never decides.
+//!
+//! `dispatch` turns inbox batches into calls of handlers, `cork` gathers what Python sends; `engine`,
+//! `session`, `handler` and `memory` are the classes that `photinus.engine` imports.
 
+mod cork;
+mod coroutine;
+mod dispatch;
+mod engine;
+mod gil;
+mod groups;
+mod handler;
+mod memory;
+mod session;
+mod statistics;
+
+use pyo3::prelude::*;
+
+/// The one native module of Photinus. Only `photinus.engine` imports it.
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::handler::Handler;
+    #[pymodule_export]
+    use crate::memory::MemoryConnection;
+    #[pymodule_export]
+    use crate::session::Session;
+}

@@ -207,13 +207,11 @@ impl<B: Back> Reactor<B> {
                     }
                 }
                 self.watch_frame(at, from > begin);
-                if !self.reply.is_empty() {
-                    let reply = std::mem::take(&mut self.reply);
-                    self.write_now(at, &reply);
-                    self.reply = reply;
-                }
+                self.write_reply(at);
             }
             Err(error) => {
+                // The protocol's own word for it, where the handshake has one.
+                self.write_reply(at);
                 let reason = error.reason();
                 *crate::shared::lock(&self.statistics.wire_errors)
                     .entry(reason)
@@ -223,13 +221,17 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// What came in the same read behind the end of a handshake.
-    fn decode_rest(&mut self, at: u32, rest: Vec<u8>) {
+    fn write_reply(&mut self, at: u32) {
         if !self.reply.is_empty() {
             let reply = std::mem::take(&mut self.reply);
             self.write_now(at, &reply);
             self.reply = reply;
         }
+    }
+
+    /// What came in the same read behind the end of a handshake.
+    fn decode_rest(&mut self, at: u32, rest: Vec<u8>) {
+        self.write_reply(at);
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };

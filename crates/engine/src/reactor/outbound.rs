@@ -11,7 +11,7 @@ use crate::back::{Back, Stream};
 use crate::connection::{By, Stage};
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
-use crate::outbox::{Action, Handover, OutBatch, OutItem, OutRoute, What};
+use crate::outbox::{Action, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
 use crate::session::{Message, Waiting, Waits, NONE};
 use photinus_proto::codec::{self, Outgoing, Protocol};
 use std::io::ErrorKind;
@@ -238,8 +238,8 @@ impl<B: Back> Reactor<B> {
                 break;
             }
             match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
-                Ok(()) => messages += 1,
-                Err(_) => self.statistics.counts.dropped_unsendable.add(1),
+                true => messages += 1,
+                false => self.statistics.counts.dropped_unsendable.add(1),
             }
             if scratch.len() >= WRITE_BYTES {
                 all_to_groups = false;
@@ -427,8 +427,8 @@ impl<B: Back> Reactor<B> {
                 &self.out.names,
                 &mut encoded,
             ) {
-                Ok(()) => self.statistics.counts.packets_out.add(1),
-                Err(_) => self.statistics.counts.dropped_unsendable.add(1),
+                true => self.statistics.counts.packets_out.add(1),
+                false => self.statistics.counts.dropped_unsendable.add(1),
             }
             if encoded.len() >= WRITE_BYTES {
                 break;
@@ -582,26 +582,31 @@ fn encode(
     body: &[u8],
     names: &[(Arc<str>, u32)],
     out: &mut Vec<u8>,
-) -> Result<(), photinus_proto::error::EncodeError> {
+) -> bool {
     let (kind, name, number) = match what {
         Waits::Send(What::Response { id }) => (Outgoing::Response { id }, "", 0),
         Waits::Send(What::Error { id }) => (Outgoing::Error { id }, "", 0),
         Waits::Send(What::Push(OutRoute::Number(number))) => (Outgoing::Push, "", number),
         Waits::Send(What::Push(OutRoute::Named(index))) => match names.get(index as usize) {
+            Some((_, NO_NUMBER)) if matches!(protocol, Protocol::Firefly(_)) => {
+                return false;
+            }
             Some((name, number)) => (Outgoing::Push, &**name, *number),
             None => (Outgoing::Push, "", 0),
         },
         Waits::Kick => (Outgoing::Kick, "", 0),
     };
-    protocol.encode(
-        &codec::Message {
-            kind,
-            name,
-            number,
-            body,
-        },
-        out,
-    )
+    protocol
+        .encode(
+            &codec::Message {
+                kind,
+                name,
+                number,
+                body,
+            },
+            out,
+        )
+        .is_ok()
 }
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -1,0 +1,304 @@
+//! Each load against a small blocking server, through the command line.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+/// Serves each connection on a thread of its own, for as long as the test runs.
+fn serve(session: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (session, stream) = (session.clone(), stream.unwrap());
+            thread::spawn(move || session(stream));
+        }
+    });
+    address
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).ok()?;
+    let mut frame = vec![0; 4 + u32::from_be_bytes(header) as usize];
+    frame[..4].copy_from_slice(&header);
+    stream.read_exact(&mut frame[4..]).ok()?;
+    Some(frame)
+}
+
+fn bots(arguments: &[&str], to: SocketAddr) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+        .args(arguments)
+        .args(["--to", &to.to_string()])
+        .stdin(Stdio::piped())
+        .output()
+        .unwrap()
+}
+
+/// The last line of stdout, which is JSON.
+fn report(output: &Output) -> Value {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{err}");
+    let last = out
+        .lines()
+        .last()
+        .unwrap_or_else(|| panic!("nothing was printed: {err}"));
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"))
+}
+
+#[test]
+fn a_closed_loop_counts_echoes_and_starves_nobody() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "8",
+        "--depth",
+        "4",
+        "--seconds",
+        "0.2",
+    ];
+    let report = report(&bots(&arguments, serve(echo)));
+    assert_eq!(report["errors"], 0, "{report}");
+    assert!(report["echoes"].as_u64().unwrap() > 8, "{report}");
+    assert!(report["least_echoes"].as_u64().unwrap() > 0, "{report}");
+    assert!(
+        report["p50_us"].as_f64() <= report["p99_us"].as_f64(),
+        "{report}"
+    );
+    assert!(
+        report["p99_us"].as_f64() <= report["max_us"].as_f64(),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "5",
+        "--rate",
+        "2000",
+        "--seconds",
+        "0.5",
+    ];
+    let report = report(&bots(&arguments, serve(echo)));
+    assert_eq!(report["errors"], 0, "{report}");
+    let rate = report["echoes_per_s"].as_f64().unwrap();
+    assert!((1_000.0..3_000.0).contains(&rate), "{report}");
+}
+
+#[test]
+fn an_open_loop_charges_a_pause_to_every_packet_that_was_due() {
+    let paused = |mut stream: TcpStream| {
+        let mut count = 0;
+        while let Some(frame) = read_frame(&mut stream) {
+            count += 1;
+            if count == 400 {
+                thread::sleep(std::time::Duration::from_millis(200));
+            }
+            if stream.write_all(&frame).is_err() {
+                return;
+            }
+        }
+    };
+    let arguments = [
+        "echo",
+        "--rate",
+        "1000",
+        "--seconds",
+        "0.8",
+        "--warmup",
+        "0.1",
+    ];
+    let report = report(&bots(&arguments, serve(paused)));
+    assert_eq!(report["errors"], 0, "{report}");
+    // A quarter of the window's packets was due in the pause; a loop that waits for the answer
+    // before it sends again would see one slow packet in hundreds.
+    assert!(report["p99_us"].as_f64().unwrap() > 100_000.0, "{report}");
+}
+
+#[test]
+fn an_answer_that_differs_is_an_error() {
+    let damaging = |mut stream: TcpStream| {
+        while let Some(mut frame) = read_frame(&mut stream) {
+            frame[40] ^= 1;
+            if stream.write_all(&frame).is_err() {
+                return;
+            }
+        }
+    };
+    let output = bots(&["echo", "--seconds", "0.2"], serve(damaging));
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("connection 1: answer 0 differs"), "{error}");
+}
+
+#[test]
+fn wrong_use_and_a_missing_server_are_told_apart() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let missing = bots(&["echo"], nobody);
+    assert_eq!(missing.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&missing.stderr);
+    assert!(error.contains("connection 1 of 1"), "{error}");
+    assert_eq!(
+        bots(&["echo", "--connections", "0"], nobody).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn broadcasts_are_counted_to_the_last_member() {
+    let members: Arc<Mutex<Vec<(SocketAddr, TcpStream)>>> = Arc::default();
+    let broadcasting = move |mut stream: TcpStream| {
+        let address = stream.peer_addr().unwrap();
+        members
+            .lock()
+            .unwrap()
+            .push((address, stream.try_clone().unwrap()));
+        while let Some(frame) = read_frame(&mut stream) {
+            if frame[4] == 0 && stream.write_all(&frame).is_err() {
+                return;
+            }
+            for _ in 0..frame[4] {
+                for (other, member) in members.lock().unwrap().iter_mut() {
+                    if *other != address && member.write_all(&frame).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let arguments = [
+        "receive",
+        "--connections",
+        "20",
+        "--broadcasts",
+        "3",
+        "--seconds",
+        "0.2",
+    ];
+    let report = report(&bots(&arguments, serve(broadcasting)));
+    let bursts = report["bursts"].as_u64().unwrap();
+    assert!(bursts > 0, "{report}");
+    assert_eq!(report["deliveries"], bursts * 60, "{report}");
+}
+
+#[test]
+fn idle_sessions_hold_burst_and_end_with_stdin() {
+    let to = serve(echo).to_string();
+    let mut bots = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+        .args(["idle", "--connections", "30", "--to", &to])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(bots.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready 30");
+    let mut stdin = bots.stdin.take().unwrap();
+    for _ in 0..2 {
+        stdin.write_all(b"burst\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "burst done");
+    }
+    drop(stdin);
+    assert!(bots.wait().unwrap().success());
+}
+
+/// A world that answers every request, and pushes to its sender what a notify said.
+fn world(mut stream: TcpStream) {
+    let mut send = {
+        let mut out = stream.try_clone().unwrap();
+        move |kind: u8, body: &[u8]| {
+            let mut package = (body.len() as u32).to_be_bytes();
+            package[0] = kind;
+            out.write_all(&[&package, body].concat()).is_ok()
+        }
+    };
+    let mut header = [0; 4];
+    while stream.read_exact(&mut header).is_ok() {
+        let kind = std::mem::take(&mut header[0]);
+        let mut body = vec![0; u32::from_be_bytes(header) as usize];
+        if stream.read_exact(&mut body).is_err() {
+            return;
+        }
+        let going_on = match (kind, body.first()) {
+            (1, _) => send(1, br#"{"code":200,"sys":{"heartbeat":1}}"#),
+            (2, _) => send(3, b""),
+            (4, Some(0)) => send(4, &[&[4, body[1]], &b"{}"[..]].concat()),
+            (4, Some(2)) => send(4, b"\x06\x06walked{}"),
+            _ => true,
+        };
+        if !going_on {
+            return;
+        }
+    }
+}
+
+#[test]
+fn players_log_in_walk_and_hear() {
+    let mut bots = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+        .args(["game", "--count", "10", "--seconds", "2.5"])
+        .args(["--to", &format!("tcp://{}?protocol=pomelo", serve(world))])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Kept open: its end would end the load.
+    let stdin = bots.stdin.take();
+    let output = bots.wait_with_output().unwrap();
+    drop(stdin);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        lines.lines().count() >= 2,
+        "one a second, and the total: {lines}"
+    );
+    let total = report(&output);
+    assert_eq!(total["total"], true, "{lines}");
+    assert_eq!(total["connected"], 10, "{lines}");
+    assert_eq!(total["errors"], 0, "{lines}");
+    assert!(total["answers"].as_u64().unwrap() >= 10, "{lines}");
+    // Four steps a second each, from a random first moment on.
+    assert!(total["pushes"].as_u64().unwrap() >= 20, "{lines}");
+}
+
+#[test]
+fn players_end_with_stdin() {
+    let output = bots(&["game", "--count", "3"], serve(world));
+    assert_eq!(report(&output)["total"], true);
+}
+
+#[test]
+fn a_termination_signal_ends_players_cleanly() {
+    use rustix::process::{kill_process, Pid, Signal};
+    let mut bots = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+        .args(["game", "--count", "3", "--to", &serve(world).to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(bots.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    kill_process(Pid::from_child(&bots), Signal::TERM).unwrap();
+    let last = lines.last().unwrap().unwrap();
+    assert!(last.contains("\"total\":true"), "{last}");
+    assert!(bots.wait().unwrap().success());
+}

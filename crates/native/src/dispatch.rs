@@ -1,0 +1,563 @@
+//! From inbox batches to calls of handlers, and from what they return to replies.
+//!
+//! Invariants: packets of one session reach its handlers in the order in which they came, one at a
+//! time; while a handler of it is suspended (`coroutine.rs`) its later packets wait in its mailbox,
+//! counted against its budget until they are handled. A session's `opened` comes first, its
+//! `closed` last. No borrow of a `GilCell` is held while Python runs.
+
+use crate::coroutine::{self, Step};
+use crate::engine::{Engine, Installed};
+use crate::handler::Entry;
+use crate::session::{Parked, Session, Waiting};
+use photinus_engine::connection::By;
+use photinus_engine::handle::Handle;
+use photinus_engine::inbox::{Batch, Event, Item, DEFAULT_ROUTE, UNKNOWN_ROUTE};
+use photinus_engine::outbox::{Action, FormatSet, OutRoute, What};
+use photinus_engine::shared::format_of;
+use photinus_proto::codec::Kind;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How long a drain goes on, so that timers and tasks get their turn: half of the millisecond that a
+/// timer may be late.
+const BUDGET_NS: u64 = 500_000;
+
+/// Batches taken from the inbox, and how far they are handled.
+#[derive(Default)]
+pub struct Work {
+    batches: VecDeque<Box<Batch>>,
+    /// The next item of the first batch, and its run with how many of its packets are to come.
+    item: usize,
+    run: usize,
+    left: u32,
+    pub had_packets: bool,
+}
+
+/// Why a handler was called: what becomes of its result.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose {
+    Packet {
+        kind: Kind,
+        id: u32,
+        route: u32,
+        number: u32,
+    },
+    Opened,
+    Closed,
+}
+
+/// What every step of a dispatch needs.
+pub struct Call<'a, 'py> {
+    pub py: Python<'py>,
+    pub owner: &'a Bound<'py, Engine>,
+    pub engine: &'a Engine,
+    pub installed: &'a Arc<Installed>,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub fn batches(&self) -> usize {
+        self.batches.len()
+    }
+}
+
+/// Handles what has come in, within the budget. `true`: more is there.
+pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
+    let py = owner.py();
+    let engine = owner.get();
+    let Some(installed) = engine.installed(py) else {
+        return Ok(false);
+    };
+    // Taken out, so that a handler that comes back here (a nested loop) finds nothing to do twice.
+    let Some(mut work) = engine.work.with(py, Option::take) else {
+        return Ok(true);
+    };
+    let taken = engine.inner.take_inbox(&mut work.batches);
+    let result = match taken {
+        Err(error) => Err(crate::engine::raised(error)),
+        Ok(()) if work.batches.is_empty() => Ok(()),
+        Ok(()) => {
+            let call = Call {
+                py,
+                owner,
+                engine,
+                installed: &installed,
+            };
+            // SAFETY: `context` is a Context (Python's type stub says so, and Enter checks it); it is
+            // exited on this thread below, whatever happened in between.
+            if unsafe { ffi::PyContext_Enter(installed.context.as_ptr()) } < 0 {
+                Err(PyErr::fetch(py))
+            } else {
+                let result = work_off(&call, &mut work);
+                // SAFETY: entered above.
+                unsafe { ffi::PyContext_Exit(installed.context.as_ptr()) };
+                result
+            }
+        }
+    };
+    let more = !work.batches.is_empty();
+    engine.work.with(py, |slot| *slot = Some(work));
+    result.map(|()| more)
+}
+
+fn work_off(call: &Call<'_, '_>, work: &mut Work) -> PyResult<()> {
+    let engine = call.engine;
+    let clock = &engine.clock;
+    let counts = &engine.counts;
+    let began = clock.raw();
+    let now_ns = engine.inner.now();
+    let mut before = began;
+    while let Some(mut batch) = work.batches.pop_front() {
+        let arrived = batch.pushed;
+        while let Some(&item) = batch.items.get(work.item) {
+            work.item += 1;
+            if matches!(item.event, Event::Packet(_)) {
+                work.had_packets = true;
+                while work.left == 0 && work.run < batch.runs.len() {
+                    work.left = batch.runs[work.run].packets;
+                    work.run += 1;
+                }
+                work.left = work.left.saturating_sub(1);
+            }
+            let handled = one(call, &mut batch, &item, work.run.wrapping_sub(1));
+            let after = clock.raw();
+            match handled {
+                Ok(true) => {
+                    let waited =
+                        (now_ns + clock.delta_as_nanos(began, before)).saturating_sub(arrived);
+                    counts.inbox_to_handler.record(waited, 1);
+                    counts
+                        .handler
+                        .record(clock.delta_as_nanos(before, after), 1);
+                    counts.handled.add(1);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    work.batches.push_front(batch);
+                    return Err(error);
+                }
+            }
+            before = after;
+            if clock.delta_as_nanos(began, after) > BUDGET_NS {
+                if work.item < batch.items.len() {
+                    work.batches.push_front(batch);
+                } else {
+                    work.next_batch(call, batch);
+                }
+                return Ok(());
+            }
+        }
+        work.next_batch(call, batch);
+    }
+    Ok(())
+}
+
+impl Work {
+    fn next_batch(&mut self, call: &Call<'_, '_>, done: Box<Batch>) {
+        (self.item, self.run, self.left) = (0, 0, 0);
+        call.engine.inner.give_back(done);
+    }
+}
+
+/// One item. `true`: a packet that was given to a handler (or answered in its place).
+#[inline]
+fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyResult<bool> {
+    let py = call.py;
+    match item.event {
+        Event::Packet(kind) => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(false);
+            };
+            let body = PyBytes::new(py, batch.body(item));
+            let Item {
+                id, route, number, ..
+            } = *item;
+            if session.get().fields.with(py, |fields| fields.busy) {
+                park(
+                    call,
+                    &session,
+                    Waiting::Packet {
+                        kind,
+                        id,
+                        route,
+                        number,
+                    },
+                    body,
+                );
+                // Its part of the budget stays taken until the mailbox comes to it.
+                if let Some(run) = batch.runs.get_mut(run) {
+                    run.packets -= 1;
+                    run.bytes -= item.len;
+                }
+                return Ok(false);
+            }
+            packet(
+                call,
+                &session,
+                Purpose::Packet {
+                    kind,
+                    id,
+                    route,
+                    number,
+                },
+                &body,
+            )?;
+            Ok(true)
+        }
+        Event::Opened => {
+            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
+            opened(call, item.handle, item.number as u16, address)?;
+            Ok(false)
+        }
+        Event::Closed => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(false);
+            };
+            let reason = PyBytes::new(py, batch.body(item));
+            let (busy, groups) = session.get().fields.with(py, |fields| {
+                fields.closed = true;
+                (fields.busy, std::mem::take(&mut fields.groups))
+            });
+            call.engine.leave_groups(py, item.handle, &groups);
+            if busy {
+                park(call, &session, Waiting::Closed { by: item.number }, reason);
+            } else {
+                closed(call, &session, item.number, &reason)?;
+            }
+            Ok(false)
+        }
+        Event::Drained => call.engine.reactor_drained(py).map(|()| false),
+    }
+}
+
+fn park(
+    call: &Call<'_, '_>,
+    session: &Bound<'_, Session>,
+    what: Waiting,
+    body: Bound<'_, PyBytes>,
+) {
+    let body = body.unbind();
+    session.get().fields.with(call.py, |fields| {
+        fields
+            .mailbox
+            .get_or_insert_default()
+            .push_back(Parked { what, body });
+    });
+    call.engine.counts.parked.add(1);
+    call.engine.counts.parked_now.add(1);
+}
+
+/// After a suspended handler of this session is done: what has come meanwhile, until one suspends again.
+pub fn work_off_mailbox(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> PyResult<()> {
+    let py = call.py;
+    loop {
+        let next = session.get().fields.with(py, |fields| {
+            if fields.busy {
+                return None;
+            }
+            let next = fields
+                .mailbox
+                .as_mut()
+                .and_then(|mailbox| mailbox.pop_front());
+            if next.is_none() {
+                fields.mailbox = None;
+            }
+            next.map(|parked| (parked, Handle(fields.handle)))
+        });
+        let Some((Parked { what, body }, handle)) = next else {
+            return Ok(());
+        };
+        let parked_now = &call.engine.counts.parked_now;
+        parked_now.set(parked_now.read().saturating_sub(1));
+        let body = body.bind(py);
+        match what {
+            Waiting::Packet {
+                kind,
+                id,
+                route,
+                number,
+            } => {
+                let bytes = body.as_bytes().len() as u32;
+                let release = Action::Release {
+                    to: handle,
+                    packets: 1,
+                    bytes,
+                };
+                call.engine.counts.handled.add(1);
+                let result = packet(
+                    call,
+                    session,
+                    Purpose::Packet {
+                        kind,
+                        id,
+                        route,
+                        number,
+                    },
+                    body,
+                );
+                call.engine.post(py, handle.reactor(), release, &[]);
+                result?;
+            }
+            Waiting::Closed { by } => closed(call, session, by, body)?,
+        }
+    }
+}
+
+/// Calls the handler of a packet, and answers.
+#[inline]
+fn packet<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    purpose: Purpose,
+    body: &Bound<'py, PyBytes>,
+) -> PyResult<()> {
+    let py = call.py;
+    let Purpose::Packet { route, .. } = purpose else {
+        return Ok(());
+    };
+    let entry = match route {
+        UNKNOWN_ROUTE => None,
+        DEFAULT_ROUTE => call.installed.default.as_ref(),
+        index => call
+            .installed
+            .handlers
+            .get(index as usize)
+            .map(|(_, entry)| entry),
+    };
+    let Some(entry) = entry else {
+        let refusal = call.installed.unknown_route.bind(py).call0()?;
+        let name = String::from_utf8_lossy(body.as_bytes());
+        let name = if route == UNKNOWN_ROUTE {
+            Some(name.as_ref())
+        } else {
+            None
+        };
+        return failed(call, session, purpose, name, PyErr::from_value(refusal));
+    };
+    let (logged_in, format) = session.get().fields.with(py, |fields| {
+        (fields.player.is_some(), FormatSet(fields.format))
+    });
+    if !entry.public && !logged_in {
+        let refusal = call.installed.login_required.bind(py).call0()?;
+        return failed(call, session, purpose, None, PyErr::from_value(refusal));
+    }
+    let result = match entry.decoder(format) {
+        None => vectorcall(py, entry, session, body.as_any()),
+        Some(decode) => match decode.bind(py).call1((body,)) {
+            Ok(message) => vectorcall(py, entry, session, &message),
+            Err(error) => return failed(call, session, purpose, None, error),
+        },
+    };
+    finish(call, session, purpose, result, entry.asynchronous)
+}
+
+/// `handler(session, message)`, by the vectorcall protocol.
+#[inline]
+fn vectorcall<'py>(
+    py: Python<'py>,
+    entry: &Entry,
+    session: &Bound<'py, Session>,
+    message: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [std::ptr::null_mut(), session.as_ptr(), message.as_ptr()];
+    // SAFETY: two live arguments behind a free place that the callee may use for `self`, as the flag
+    // says; the result is a new reference, or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_Vectorcall(
+            entry.call.as_ptr(),
+            arguments.as_ptr().add(1),
+            2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// What a handler (or hook) gave back: its reply, its error, or a coroutine to be stepped.
+pub fn finish<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    purpose: Purpose,
+    result: PyResult<Bound<'py, PyAny>>,
+    may_be_coroutine: bool,
+) -> PyResult<()> {
+    let value = match result {
+        Err(error) => return failed(call, session, purpose, None, error),
+        Ok(value) if may_be_coroutine && coroutine::is_coroutine(&value) => {
+            match coroutine::step(call, session, &value) {
+                Err(error) => return failed(call, session, purpose, None, error),
+                Ok(Step::Returned(value)) => value,
+                Ok(Step::Yielded(first)) => {
+                    call.engine.counts.suspended.add(1);
+                    return coroutine::go_on_as_task(call, session, purpose, &value, first);
+                }
+            }
+        }
+        Ok(value) => value,
+    };
+    match purpose {
+        Purpose::Packet {
+            kind, id, number, ..
+        } => reply(call, session, (kind, id, number), purpose, &value),
+        Purpose::Opened => Ok(()),
+        Purpose::Closed => let_go(call, session),
+    }
+}
+
+#[inline]
+fn reply<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    (kind, id, number): (Kind, u32, u32),
+    purpose: Purpose,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let py = call.py;
+    let (to, format) = session.get().fields.with(py, |fields| {
+        (Handle(fields.handle), FormatSet(fields.format))
+    });
+    let what = match kind {
+        Kind::Request => What::Response { id },
+        Kind::Message if value.is_none() => return Ok(()),
+        Kind::Message => What::Push(OutRoute::Number(number)),
+        Kind::Notify => return Ok(()),
+    };
+    let action = Action::Send { to, what };
+    let reactor = to.reactor();
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        call.engine.post(py, reactor, action, bytes.as_bytes());
+    } else if value.is_none() {
+        // A request must be answered: with an empty map.
+        let empty: &[u8] = if format.has(FormatSet::JSON) {
+            b"{}"
+        } else {
+            b"\x80"
+        };
+        call.engine.post(py, reactor, action, empty);
+    } else {
+        match call.engine.encode(py, format, value) {
+            Ok(encoded) => call.engine.post(py, reactor, action, encoded.as_bytes()),
+            Err(error) => return failed(call, session, purpose, None, error),
+        }
+    }
+    Ok(())
+}
+
+/// An exception out of a handler: Python logs and counts it, and says what the peer is told.
+#[cold]
+pub fn failed(
+    call: &Call<'_, '_>,
+    session: &Bound<'_, Session>,
+    purpose: Purpose,
+    unknown: Option<&str>,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = call.py;
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
+        return Err(error);
+    }
+    let route = match purpose {
+        Purpose::Packet { route, number, .. } => {
+            match (call.installed.handlers.get(route as usize), unknown) {
+                (Some((name, _)), _) => Some(name.clone_ref(py)),
+                (None, Some(name)) => Some(name.into_pyobject(py)?.into_any().unbind()),
+                (None, None) if number != 0 => Some(number.into_pyobject(py)?.into_any().unbind()),
+                (None, None) => None,
+            }
+        }
+        Purpose::Opened | Purpose::Closed => None,
+    };
+    let error = error.into_value(py);
+    let told = call
+        .installed
+        .failed
+        .bind(py)
+        .call1((session, route, error));
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            // The reporter itself is broken: that must be seen, and must not stop the others.
+            error.write_unraisable(py, Some(call.installed.failed.bind(py)));
+            py.None().into_bound(py)
+        }
+    };
+    match purpose {
+        Purpose::Packet {
+            kind: Kind::Request,
+            id,
+            ..
+        } => {
+            let to = session
+                .get()
+                .fields
+                .with(py, |fields| Handle(fields.handle));
+            let action = Action::Send {
+                to,
+                what: What::Error { id },
+            };
+            let body = told
+                .cast::<PyBytes>()
+                .map_or(&b"{}"[..], |told| told.as_bytes());
+            call.engine.post(py, to.reactor(), action, body);
+        }
+        Purpose::Packet { .. } | Purpose::Opened => {}
+        Purpose::Closed => let_go(call, session)?,
+    }
+    Ok(())
+}
+
+fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: String) -> PyResult<()> {
+    let py = call.py;
+    let made = call.installed.session_type.bind(py).call0()?;
+    let session = made.cast_into::<Session>()?;
+    let format = call.engine.inner.shared.listener(usize::from(listener));
+    let format = format.map_or(FormatSet::JSON, |of| format_of(&of.protocol));
+    session.get().fields.with(py, |fields| {
+        fields.engine = Some(call.owner.clone().unbind());
+        fields.handle = handle.0;
+        fields.listener = listener;
+        fields.format = format.0;
+        fields.address = address.into_boxed_str();
+    });
+    call.engine.take_seat(py, handle, session.clone().unbind());
+    match &call.installed.opened {
+        None => Ok(()),
+        Some(opened) => {
+            let result = opened.bind(py).call1((&session,));
+            finish(call, &session, Purpose::Opened, result, true)
+        }
+    }
+}
+
+fn closed<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    by: u32,
+    reason: &Bound<'py, PyBytes>,
+) -> PyResult<()> {
+    let py = call.py;
+    let Some(closed) = &call.installed.closed else {
+        return let_go(call, session);
+    };
+    let reason = String::from_utf8_lossy(reason.as_bytes());
+    let result = closed
+        .bind(py)
+        .call1((session, By::from_number(by).name(), reason));
+    finish(call, session, Purpose::Closed, result, true)
+}
+
+/// The engine forgets an ended session; its slot may rest now.
+fn let_go(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> PyResult<()> {
+    let (handle, _context) = session.get().fields.with(call.py, |fields| {
+        (Handle(fields.handle), fields.context.take())
+    });
+    call.engine.leave_seat(call.py, handle);
+    Ok(())
+}

@@ -1,0 +1,675 @@
+//! The engine as Python holds it: listeners, the loop's sleep, what is sent, and the end.
+
+use crate::cork::Cork;
+use crate::dispatch::{self, Work};
+use crate::gil::GilCell;
+use crate::groups::Groups;
+use crate::handler::{by_format, index, Entry, Handler};
+use crate::memory::MemoryConnection;
+use crate::session::{shortened, Session};
+use crate::statistics::{self, Loop};
+use photinus_engine::engine::{Engine as Inner, EngineError};
+use photinus_engine::handle::Handle;
+use photinus_engine::limits::Limits;
+use photinus_engine::outbox::{Action, FormatSet, OutRoute, What, NO_NUMBER};
+use photinus_engine::routes::Routes;
+use photinus_engine::shared::format_of;
+use photinus_engine::system::Sleeper;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString};
+use pyo3::{PyTraverseError, PyVisit};
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+
+/// Names that messages are sent under. Each is kept for good, so they must not be made up a message.
+const OUT_ROUTES: usize = 65_536;
+
+/// The native engine of one node.
+#[pyclass(frozen, weakref, module = "photinus._native")]
+pub struct Engine {
+    pub(crate) inner: Inner,
+    pub(crate) cork: Cork,
+    pub(crate) counts: Loop,
+    pub(crate) clock: quanta::Clock,
+    pub(crate) work: GilCell<Option<Work>>,
+    /// By reactor, then by place in its table.
+    seats: GilCell<Vec<Vec<Option<(Handle, Py<Session>)>>>>,
+    groups: GilCell<Groups>,
+    /// Route (str or int) -> index, known to every reactor.
+    out_routes: Py<PyDict>,
+    installed: GilCell<Option<Arc<Installed>>>,
+    owner: GilCell<Option<Py<PyAny>>>,
+    sleeper: GilCell<Option<Arc<Sleeper>>>,
+    /// `call_soon(flush)` of a loop that is not ours, and whether it has been called.
+    foreign: GilCell<Option<(Py<PyAny>, bool)>>,
+    drained: GilCell<Option<(Py<PyAny>, usize)>>,
+    /// Which thread the loop runs on (`me`); 0: not known yet.
+    loop_thread: AtomicUsize,
+    /// When the present turn began, if it has packets: raw clock.
+    turn_began: GilCell<u64>,
+}
+
+/// What the application is, set once.
+pub struct Installed {
+    pub session_type: Py<PyAny>,
+    pub handlers: Vec<(Py<PyAny>, Arc<Entry>)>,
+    pub default: Option<Arc<Entry>>,
+    pub opened: Option<Py<PyAny>>,
+    pub closed: Option<Py<PyAny>>,
+    pub failed: Py<PyAny>,
+    pub unknown_route: Py<PyAny>,
+    pub login_required: Py<PyAny>,
+    pub encoders: [Py<PyAny>; 2],
+    pub event_loop: Py<PyAny>,
+    pub context: Py<PyAny>,
+    pub task_type: Py<PyAny>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, threads = 1, memory = false, limits = None))]
+    fn new(
+        py: Python<'_>,
+        threads: usize,
+        memory: bool,
+        limits: Option<HashMap<String, u64>>,
+    ) -> PyResult<Engine> {
+        let mut bounds = Limits::default();
+        for (name, value) in limits.unwrap_or_default() {
+            bounds.set(&name, value).map_err(PyValueError::new_err)?;
+        }
+        let inner = match memory {
+            true => Inner::memory(bounds),
+            false => Inner::sockets(threads, bounds),
+        };
+        let inner = inner.map_err(raised)?;
+        let reactors = inner.reactors();
+        Ok(Engine {
+            inner,
+            cork: Cork::new(reactors),
+            counts: Loop::default(),
+            clock: quanta::Clock::new(),
+            work: GilCell::new(Some(Work::default())),
+            seats: GilCell::new((0..reactors).map(|_| Vec::new()).collect()),
+            groups: GilCell::new(Groups::default()),
+            out_routes: PyDict::new(py).unbind(),
+            installed: GilCell::new(None),
+            owner: GilCell::new(None),
+            sleeper: GilCell::new(None),
+            foreign: GilCell::new(None),
+            drained: GilCell::new(None),
+            loop_thread: AtomicUsize::new(0),
+            turn_began: GilCell::new(0),
+        })
+    }
+
+    /// Whom the engine belongs to: for whoever holds one of its sessions.
+    #[getter]
+    fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.owner
+            .with(py, |owner| owner.as_ref().map(|of| of.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_owner(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
+        let _old = self.owner.with(py, |owner| std::mem::replace(owner, value));
+    }
+
+    /// Tells the engine what the application is. Once, before `listen`.
+    #[pyo3(signature = (*, session_type, routes, default, opened, closed, failed, refusals, encoders,
+                        event_loop, context))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "keywords of one call, checked by the type stub"
+    )]
+    fn install(
+        &self,
+        py: Python<'_>,
+        session_type: Py<PyAny>,
+        routes: &Bound<'_, PyDict>,
+        default: Option<&Bound<'_, Handler>>,
+        opened: Option<Py<PyAny>>,
+        closed: Option<Py<PyAny>>,
+        failed: Py<PyAny>,
+        refusals: &Bound<'_, PyDict>,
+        encoders: &Bound<'_, PyDict>,
+        event_loop: Py<PyAny>,
+        context: Py<PyAny>,
+    ) -> PyResult<()> {
+        let mut table = Routes::default();
+        let mut handlers = Vec::new();
+        for (route, handler) in routes.iter() {
+            let index = handlers.len() as u32;
+            if let Ok(name) = route.cast::<PyString>() {
+                table.add_name(name.to_str()?, index);
+            } else {
+                table.add_number(route.extract()?, index);
+            }
+            let entry = handler.cast::<Handler>()?.get().0.clone();
+            handlers.push((route.unbind(), entry));
+        }
+        let refusal = |name: &str| -> PyResult<Py<PyAny>> {
+            let found = refusals.get_item(name)?;
+            found
+                .map(Bound::unbind)
+                .ok_or_else(|| PyValueError::new_err(format!("refusals: {name}")))
+        };
+        let installed = Installed {
+            session_type,
+            handlers,
+            default: default.map(|handler| handler.get().0.clone()),
+            opened,
+            closed,
+            failed,
+            unknown_route: refusal("unknown-route")?,
+            login_required: refusal("login-required")?,
+            encoders: by_format(encoders)?,
+            event_loop,
+            context,
+            task_type: py.import("asyncio")?.getattr("Task")?.unbind(),
+        };
+        let again = self.installed.with(py, |slot| match slot {
+            Some(_) => true,
+            None => {
+                *slot = Some(Arc::new(installed));
+                false
+            }
+        });
+        if again {
+            return Err(PyRuntimeError::new_err(
+                "install: this engine has its application already",
+            ));
+        }
+        self.inner.set_routes(table);
+        Ok(())
+    }
+
+    /// Binds a listener; gives its URL with the address really bound.
+    fn listen(&self, py: Python<'_>, url: &str) -> PyResult<String> {
+        if self.installed.with(py, |installed| installed.is_none()) {
+            return Err(PyRuntimeError::new_err("listen: call install first"));
+        }
+        py.detach(|| self.inner.listen(url)).map_err(raised)
+    }
+
+    /// Starts the native threads.
+    fn start(&self) -> PyResult<()> {
+        self.inner.start().map_err(raised)
+    }
+
+    /// Readable when something has come in, for a loop that is not ours.
+    fn fileno(&self) -> i32 {
+        self.inner.shared.python.as_raw_fd()
+    }
+
+    /// Handles what has come in, for about half a millisecond. True: more is waiting.
+    ///
+    /// Leaves `fileno()` readable exactly if there is more.
+    fn drain(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let engine = slf.get();
+        engine.inner.shared.python.clear();
+        engine.begin_turn(slf.py());
+        let result = dispatch::drain(slf);
+        engine.end_turn(slf.py());
+        engine.flush(slf.py());
+        let more =
+            matches!(result, Ok(true) | Err(_)) || !engine.inner.shared.inbox.prepare_sleep(false);
+        if more {
+            engine.inner.shared.python.notify();
+        }
+        result.map(|_| more)
+    }
+
+    /// Hands what has been sent to the reactors. The loop does it at the end of each turn.
+    fn flush(&self, py: Python<'_>) {
+        self.foreign.with(py, |foreign| {
+            if let Some((_, called)) = foreign {
+                *called = false;
+            }
+        });
+        self.cork.flush(py, &self.inner, &self.counts);
+    }
+
+    /// The loop's own poller, whose events `wait` tells of.
+    fn sleep_with(&self, py: Python<'_>, fileno: i32) -> PyResult<()> {
+        let sleeper = Sleeper::new(self.inner.shared.python.as_raw_fd(), fileno)?;
+        self.sleeper
+            .with(py, |slot| *slot = Some(Arc::new(sleeper)));
+        Ok(())
+    }
+
+    /// One turn of our loop: hands over what was sent, sleeps until something comes (at most
+    /// `timeout` seconds, None for ever), and handles it. True: the loop's own poller has events.
+    fn wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+        let py = slf.py();
+        let engine = slf.get();
+        let Some(sleeper) = engine.sleeper.with(py, |slot| slot.clone()) else {
+            return Err(PyRuntimeError::new_err("wait: call sleep_with first"));
+        };
+        engine.loop_thread.store(me(), Relaxed);
+        engine.cork.flush(py, &engine.inner, &engine.counts);
+        let idle = engine
+            .work
+            .with(py, |work| work.as_ref().is_some_and(Work::is_empty));
+        let may_sleep = idle && engine.inner.shared.inbox.prepare_sleep(false);
+        let timeout_ms = match timeout {
+            _ if !may_sleep => 0,
+            None => -1,
+            // Rounded up: a timer that is not due yet would only make the loop go round.
+            Some(seconds) => (seconds * 1000.0).ceil().clamp(0.0, f64::from(i32::MAX)) as i32,
+        };
+        engine.end_turn(py);
+        engine.counts.waits.add(1);
+        let other = if timeout_ms == 0 {
+            sleeper.sleep(0)
+        } else {
+            engine.counts.gil_acquisitions.add(1);
+            py.detach(|| sleeper.sleep(timeout_ms))
+        };
+        engine.begin_turn(py);
+        dispatch::drain(slf)?;
+        Ok(other)
+    }
+
+    /// A loop that is not ours: what is sent outside of `drain` is flushed by its `call_soon`.
+    fn follow(&self, py: Python<'_>, call_soon: Option<Py<PyAny>>) {
+        self.loop_thread.store(me(), Relaxed);
+        let _old = self.foreign.with(py, |foreign| {
+            std::mem::replace(foreign, call_soon.map(|call_soon| (call_soon, false)))
+        });
+    }
+
+    /// False: it was a member, or has ended.
+    fn group_add(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+        let session = session.get();
+        let (handle, closed) = session
+            .fields
+            .with(py, |fields| (Handle(fields.handle), fields.closed));
+        if closed {
+            return false;
+        }
+        let Some(number) = self.groups.with(py, |groups| groups.add(group, handle)) else {
+            return false;
+        };
+        session.fields.with(py, |fields| fields.groups.push(number));
+        let action = Action::GroupAdd {
+            group: number,
+            member: handle,
+        };
+        self.post(py, handle.reactor(), action, &[]);
+        true
+    }
+
+    /// False: it was no member.
+    fn group_remove(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+        let session = session.get();
+        let handle = session.fields.with(py, |fields| Handle(fields.handle));
+        let Some(number) = self.groups.with(py, |groups| groups.remove(group, handle)) else {
+            return false;
+        };
+        session
+            .fields
+            .with(py, |fields| fields.groups.retain(|&of| of != number));
+        let action = Action::GroupRemove {
+            group: number,
+            member: handle,
+        };
+        self.post(py, handle.reactor(), action, &[]);
+        true
+    }
+
+    /// One message to all members but one, encoded once a format.
+    #[pyo3(signature = (group, route, message, but = None))]
+    fn group_send(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        route: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        but: Option<&Bound<'_, Session>>,
+    ) -> PyResult<()> {
+        let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
+            return Ok(()); // nobody is in it
+        };
+        let route = self.out_route(py, route)?;
+        let but = but.map_or(Handle::NONE, |session| {
+            session
+                .get()
+                .fields
+                .with(py, |fields| Handle(fields.handle))
+        });
+        let to_all = |format, payload: &[u8]| {
+            let action = Action::GroupSend {
+                group: number,
+                but,
+                format,
+                route,
+            };
+            for reactor in 0..self.inner.reactors() {
+                self.post(py, reactor, action, payload);
+            }
+        };
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            to_all(FormatSet::ANY, bytes.as_bytes());
+            return Ok(());
+        }
+        let listeners = self.inner.shared.listeners();
+        for format in [FormatSet::JSON, FormatSet::MSGPACK] {
+            if listeners
+                .iter()
+                .any(|of| format.has(format_of(&of.protocol)))
+            {
+                let encoded = self.encode(py, format, message)?;
+                to_all(format, encoded.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn group_len(&self, py: Python<'_>, group: &str) -> usize {
+        self.groups.with(py, |groups| groups.len(group))
+    }
+
+    fn group_has(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+        let handle = session
+            .get()
+            .fields
+            .with(py, |fields| Handle(fields.handle));
+        self.groups.with(py, |groups| groups.has(group, handle))
+    }
+
+    /// The living sessions.
+    fn sessions(&self, py: Python<'_>) -> Vec<Py<Session>> {
+        self.seats.with(py, |seats| {
+            let all = seats.iter().flatten().flatten();
+            all.map(|(_, session)| session.clone_ref(py)).collect()
+        })
+    }
+
+    /// The tasks of handlers that are suspended.
+    fn suspended(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let task = |session: Py<Session>| {
+            session
+                .get()
+                .fields
+                .with(py, |fields| fields.task.as_ref().map(|of| of.clone_ref(py)))
+        };
+        self.sessions(py).into_iter().filter_map(task).collect()
+    }
+
+    /// Accepts no more, ends every session with this reason, and calls `done` when none is left.
+    fn close_sessions(&self, py: Python<'_>, reason: &str, done: Py<PyAny>) {
+        let _old = self
+            .drained
+            .with(py, |drained| drained.replace((done, self.inner.reactors())));
+        self.flush(py);
+        self.inner.drain(shortened(reason));
+    }
+
+    /// Closes everything and waits for the native threads to end.
+    fn shut_down(&self, py: Python<'_>) {
+        py.detach(|| self.inner.shut_down());
+        let _seats = self.seats.with(py, |seats| {
+            seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
+        });
+        let _installed = self.installed.with(py, Option::take);
+        let _owner = self.owner.with(py, Option::take);
+    }
+
+    /// Counters, queues and histograms; `docs/statistics.md` says what each is.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let backlog = self
+            .work
+            .with(py, |work| work.as_ref().map_or(0, Work::batches));
+        statistics::shown(py, &self.inner, &self.counts, backlog)
+    }
+
+    /// Connects a client to a listener of the memory back.
+    fn connect(&self, url: &str) -> PyResult<MemoryConnection> {
+        self.inner
+            .connect(url)
+            .map(MemoryConnection)
+            .map_err(raised)
+    }
+
+    /// Runs the memory back at this time, in seconds. True: something happened.
+    fn turn(&self, now: f64) -> PyResult<bool> {
+        self.inner.turn((now * 1e9) as u64).map_err(raised)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the token is used for `GilCell::with` only, which calls nothing of Python's; the
+        // collector runs with the GIL held and never within `with`, where no Python object is made.
+        let py = unsafe { Python::assume_attached() };
+        visit.call(&self.out_routes)?;
+        self.owner
+            .with(py, |owner| owner.iter().try_for_each(|of| visit.call(of)))?;
+        self.foreign.with(py, |of| {
+            of.iter()
+                .try_for_each(|(call_soon, _)| visit.call(call_soon))
+        })?;
+        self.seats.with(py, |seats| {
+            let all = seats.iter().flatten().flatten();
+            all.map(|(_, session)| session)
+                .try_for_each(|session| visit.call(session))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let _owner = self.owner.with(py, Option::take);
+        let _foreign = self.foreign.with(py, Option::take);
+        let _seats = self.seats.with(py, |seats| {
+            seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
+        });
+    }
+}
+
+impl Engine {
+    #[inline]
+    pub fn installed(&self, py: Python<'_>) -> Option<Arc<Installed>> {
+        self.installed.with(py, |installed| installed.clone())
+    }
+
+    /// The session that has this handle now.
+    #[inline]
+    pub fn seat<'py>(&self, py: Python<'py>, handle: Handle) -> Option<Bound<'py, Session>> {
+        self.seats.with(py, |seats| {
+            let seat = seats
+                .get(handle.reactor())?
+                .get(handle.local() as usize)?
+                .as_ref();
+            let (of, session) = seat?;
+            (*of == handle).then(|| session.bind(py).clone())
+        })
+    }
+
+    pub fn take_seat(&self, py: Python<'_>, handle: Handle, session: Py<Session>) {
+        let _old = self.seats.with(py, |seats| {
+            let seats = &mut seats[handle.reactor()];
+            let local = handle.local() as usize;
+            if seats.len() <= local {
+                seats.resize_with(local + 1, || None);
+            }
+            seats[local].replace((handle, session))
+        });
+    }
+
+    pub fn leave_seat(&self, py: Python<'_>, handle: Handle) {
+        let _old = self.seats.with(py, |seats| {
+            seats
+                .get_mut(handle.reactor())?
+                .get_mut(handle.local() as usize)?
+                .take()
+        });
+        self.post(py, handle.reactor(), Action::Free { to: handle }, &[]);
+    }
+
+    pub fn leave_groups(&self, py: Python<'_>, handle: Handle, numbers: &[u32]) {
+        self.groups.with(py, |groups| {
+            for &number in numbers {
+                groups.take_out(number, handle);
+            }
+        });
+    }
+
+    pub fn protocol_name(&self, listener: usize) -> &'static str {
+        self.inner
+            .shared
+            .listener(listener)
+            .map_or("", |of| of.protocol.name())
+    }
+
+    pub fn send(
+        &self,
+        py: Python<'_>,
+        (handle, format, closed): (Handle, FormatSet, bool),
+        route: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if closed {
+            self.counts.dropped_closed.add(1);
+            return Ok(());
+        }
+        let what = What::Push(self.out_route(py, route)?);
+        let action = Action::Send { to: handle, what };
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            self.post(py, handle.reactor(), action, bytes.as_bytes());
+        } else {
+            let encoded = self.encode(py, format, message)?;
+            self.post(py, handle.reactor(), action, encoded.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Corks one item, and sees to it that the cork is opened.
+    #[inline]
+    pub fn post(&self, py: Python<'_>, reactor: usize, action: Action, payload: &[u8]) {
+        let full = self.cork.push(py, reactor, action, payload);
+        if full || self.loop_thread.load(Relaxed) != me() {
+            return self.cork.flush(py, &self.inner, &self.counts);
+        }
+        let call_soon = self.foreign.with(py, |foreign| match foreign {
+            Some((call_soon, called)) => {
+                let first = !std::mem::replace(called, true);
+                first.then(|| call_soon.clone_ref(py))
+            }
+            None => None,
+        });
+        if let Some(call_soon) = call_soon {
+            // A loop that is closed calls nothing any more: then this is the last chance.
+            if call_soon.call0(py).is_err() {
+                self.cork.flush(py, &self.inner, &self.counts);
+            }
+        }
+    }
+
+    pub fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        format: FormatSet,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let Some(installed) = self.installed(py) else {
+            return Err(PyRuntimeError::new_err("the engine has been shut down"));
+        };
+        let encoded = installed.encoders[index(format)]
+            .bind(py)
+            .call1((message,))?;
+        Ok(encoded.cast_into::<PyBytes>()?)
+    }
+
+    fn out_route(&self, py: Python<'_>, route: &Bound<'_, PyAny>) -> PyResult<OutRoute> {
+        let known = self.out_routes.bind(py);
+        if let Some(index) = known.get_item(route)? {
+            return Ok(OutRoute::Named(index.extract()?));
+        }
+        let (name, number) = if let Ok(name) = route.cast::<PyString>() {
+            (name.to_str()?.to_owned(), NO_NUMBER)
+        } else if route.is_instance_of::<PyInt>() {
+            let number: u32 = route.extract()?;
+            (number.to_string(), number)
+        } else {
+            let text = format!(
+                "route: expected str or int, not {}",
+                route.get_type().name()?
+            );
+            return Err(PyTypeError::new_err(text));
+        };
+        if name.len() > usize::from(u8::MAX) {
+            return Err(PyValueError::new_err("route: a name has at most 255 bytes"));
+        }
+        if known.len() >= OUT_ROUTES {
+            let text = format!(
+                "route: {OUT_ROUTES} names have been sent under; put what varies into the message"
+            );
+            return Err(PyValueError::new_err(text));
+        }
+        let index = known.len() as u32;
+        known.set_item(route, index)?;
+        for reactor in 0..self.inner.reactors() {
+            self.post(
+                py,
+                reactor,
+                Action::NameRoute { index, number },
+                name.as_bytes(),
+            );
+        }
+        Ok(OutRoute::Named(index))
+    }
+
+    /// A reactor has no session left; the last one's word is passed on.
+    pub fn reactor_drained(&self, py: Python<'_>) -> PyResult<()> {
+        let done = self.drained.with(py, |drained| match drained {
+            Some((_, left)) if *left > 1 => {
+                *left -= 1;
+                None
+            }
+            _ => drained.take(),
+        });
+        match done {
+            Some((done, _)) => done.call0(py).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_turn(&self, py: Python<'_>) {
+        self.loop_thread.store(me(), Relaxed);
+        self.counts.turns.add(1);
+        let now = self.clock.raw();
+        self.turn_began.with(py, |began| *began = now);
+    }
+
+    /// The time of a turn counts as spent for packets if it had any.
+    fn end_turn(&self, py: Python<'_>) {
+        let began = self.turn_began.with(py, std::mem::take);
+        let had_packets = self.work.with(py, |work| {
+            work.as_mut()
+                .is_some_and(|work| std::mem::take(&mut work.had_packets))
+        });
+        if had_packets && began != 0 {
+            self.counts.turns_with_packets.add(1);
+            self.counts
+                .gil_ns
+                .add(self.clock.delta_as_nanos(began, self.clock.raw()));
+        }
+    }
+}
+
+pub fn raised(error: EngineError) -> PyErr {
+    match error {
+        EngineError::Wrong(text) => PyValueError::new_err(text),
+        EngineError::System(error) => error.into(),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// A number of the calling thread, never 0.
+#[inline]
+fn me() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
+}
