@@ -1,0 +1,32 @@
+"""Tests that are `async def` run under asyncio.run, each on a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
+    asyncio.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def only_settings_of_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the developer has set in the environment configures no node here."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("PHOTINUS_")]:
+        monkeypatch.delenv(name)
+    yield

@@ -1,0 +1,44 @@
+"""What `photinus` offers is what is written here: a change of it is a change of the interface."""
+
+from __future__ import annotations
+
+import photinus
+import photinus.client
+import photinus.testing
+
+
+def test_the_package() -> None:
+    assert photinus.__all__ == [
+        "App",
+        "Closed",
+        "Group",
+        "Node",
+        "PhotinusError",
+        "Refused",
+        "Routes",
+        "Session",
+        "__version__",
+    ]
+
+
+def test_the_client() -> None:
+    assert photinus.client.__all__ == ["Client", "Subscription", "connect"]
+
+
+def test_the_test_kit() -> None:
+    assert photinus.testing.__all__ == ["PlainClient", "PomeloClient", "TestCluster"]
+
+
+def test_all_that_is_promised_is_there() -> None:
+    for module in (photinus, photinus.client, photinus.testing):
+        for name in module.__all__:
+            assert hasattr(module, name)
+
+
+def test_no_builtin_is_shadowed() -> None:
+    import builtins
+
+    from photinus import errors
+
+    ours = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert not ours & set(dir(builtins))

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+import uvloop
+from msgspec import Struct
+
+from photinus import App, Refused, Routes, Session
+from photinus.errors import ConfigError, RequestTimeout, UsageError
+from photinus.testing import TestCluster
+
+
+class Text(Struct):
+    text: str
+
+
+def game() -> App:
+    routes = Routes()
+
+    @routes.on("echo", public=True)
+    def echo(session: Session, body: bytes) -> bytes:
+        return body
+
+    @routes.on("slow", public=True)
+    async def slow(session: Session, msg: Text) -> Text:
+        await asyncio.sleep(0.5)
+        return msg
+
+    @routes.on("thread", public=True)
+    async def thread(session: Session, msg: Text) -> Text:
+        await asyncio.to_thread(time.sleep, 0.05)
+        return msg
+
+    @routes.on("push", public=True)
+    def push(session: Session, msg: Text) -> None:
+        session.send("pushed", msg)
+
+    @routes.on("fail", public=True)
+    def fail(session: Session, msg: Text) -> None:
+        raise RuntimeError(msg.text)
+
+    @routes.default
+    def anything(session: Session, body: bytes) -> bytes:
+        return body[::-1]
+
+    return App("game", routes=[routes])
+
+
+async def test_time_passes_without_passing() -> None:
+    began = time.perf_counter()
+    async with TestCluster(game()) as t:
+        start = t.now
+        await t.advance(3600)
+        assert t.now - start == pytest.approx(3600)
+        await asyncio.sleep(3600)
+        assert t.now - start == pytest.approx(7200)
+    assert time.perf_counter() - began < 30
+
+
+async def test_a_wait_moves_time_no_further_than_it_must() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        start = t.now
+        await ann.request("echo", b"{}")
+        assert t.now == start
+        await ann.request("slow", Text("x"))
+        assert t.now - start == pytest.approx(0.5)
+
+
+async def test_sleepers_wake_in_their_order() -> None:
+    async with TestCluster(game()) as t:
+        woken: list[float] = []
+
+        async def sleeper(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            woken.append(round(t.now - start, 9))
+
+        start = t.now
+        tasks = [asyncio.create_task(sleeper(seconds)) for seconds in (0.3, 0.1, 0.25, 0.1)]
+        await t.advance(0.2)
+        assert woken == [0.1, 0.1]
+        await t.advance(0.1)
+        assert woken == [0.1, 0.1, 0.25, 0.3]
+        await asyncio.gather(*tasks)
+
+
+async def test_threads_take_no_virtual_time() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        start = t.now
+        await ann.request("thread", Text("x"))
+        assert t.now == start
+
+
+async def test_receive_takes_one_of_its_route() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        await ann.notify("push", Text("1"))
+        await ann.notify("push", Text("2"))
+        assert await ann.receive("pushed", Text) == Text("1")
+        assert await ann.receive("pushed", Text) == Text("2")
+        await ann.notify("push", Text("3"))
+        start = t.now
+        with pytest.raises(RequestTimeout, match=r"no push 'other' after 1 s; what did come: Push\(route='pushed'"):
+            await ann.receive("other")
+        assert t.now - start == pytest.approx(1)
+        assert await ann.receive("pushed", Text) == Text("3")
+
+
+async def test_a_request_without_an_answer() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        with pytest.raises(RequestTimeout, match="no answer to 'slow' after 0.2 s"):
+            await ann.request("slow", Text("x"), timeout=0.2)
+        # The late answer is nobody's.
+        await t.advance(1)
+        assert await ann.request("slow", Text("y"), Text) == Text("y")
+
+
+async def test_plain_clients() -> None:
+    async with TestCluster(game()) as t:
+        raw = await t.connect("length4")
+        assert await raw.request(b"abc") == b"cba"
+        firefly = await t.connect("firefly")
+        await firefly.send(b"abc", command=77)
+        packet = await firefly.receive()
+        assert (packet.body, packet.command) == (b"cba", 77)
+        with pytest.raises(RequestTimeout, match="no packet after 1 s; nothing came"):
+            await raw.receive()
+
+
+async def test_an_error_of_a_handler_fails_the_test() -> None:
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with TestCluster(game()) as t:
+            ann = await t.connect()
+            with pytest.raises(Refused, match="internal"):
+                await ann.request("fail", Text("oh"))
+            assert [str(error) for error in t.errors] == ["oh"]
+    assert [str(error) for error in raised.value.exceptions] == ["oh"]
+
+
+async def test_unless_it_was_looked_at() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        await ann.notify("fail", Text("oh"))
+        await t.settle()
+        assert str(t.errors.pop()) == "oh"
+
+
+async def test_the_test_s_own_error_comes_first() -> None:
+    with pytest.raises(KeyError):
+        async with TestCluster(game()) as t:
+            ann = await t.connect()
+            await ann.notify("fail", Text("oh"))
+            await t.settle()
+            raise KeyError
+
+
+async def test_the_loop_is_given_back() -> None:
+    loop = asyncio.get_running_loop()
+    async with TestCluster(game()) as t:
+        await t.advance(1000)
+    before = loop.time()
+    assert abs(before - time.monotonic()) < 1
+    began = time.perf_counter()
+    await asyncio.sleep(0.02)
+    assert time.perf_counter() - began >= 0.015
+
+
+async def test_each_run_is_the_same() -> None:
+    async def run() -> list[float]:
+        async with TestCluster(game(), seed=7) as t:
+            ann = await t.connect()
+            await ann.request("slow", Text("x"))
+            return [t.random.random(), t.random.random()]
+
+    assert await run() == await run()
+
+
+def test_uvloop_is_refused() -> None:
+    async def main() -> None:
+        async with TestCluster(game()):
+            pass
+
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(UsageError, match=r"virtual time needs a loop of the standard library .*, not uvloop"),
+    ):
+        runner.run(main())
+
+
+async def test_protocols_that_there_are() -> None:
+    async with TestCluster(game()) as t:
+        with pytest.raises(ConfigError, match="protocol 'smoke': expected pomelo, length4 or firefly"):
+            await t.connect("smoke")  # type: ignore[call-overload]
+
+
+async def test_a_client_that_leaves() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        ann.close()
+        assert not ann.connected
+        await t.settle()
+        assert t.statistics()["engine"]["sessions"] == 0
