@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any
+import os
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,10 +21,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture(autouse=True)
-def only_settings_of_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def only_settings_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set in the environment configures no node here."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("PHOTINUS_")]:
         monkeypatch.delenv(name)
-    yield

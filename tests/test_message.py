@@ -40,8 +40,8 @@ def test_a_refusal_tells_its_code_and_fields(serializer: str) -> None:
 
 @pytest.mark.parametrize("serializer", FORMATS)
 def test_everything_else_tells_nothing(serializer: str) -> None:
-    secret = "postgresql://user:password@host"
-    assert body_of(RuntimeError(secret), serializer) == {"code": "internal", "msg": "internal error"}
+    error = RuntimeError("postgresql://user:password@host")
+    assert body_of(error, serializer) == {"code": "internal", "msg": "internal error"}
 
 
 def test_an_error_of_a_handler_s_own_decoding_tells_nothing() -> None:

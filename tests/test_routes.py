@@ -34,7 +34,7 @@ def handlers() -> dict[str, Callable[..., Any]]:
     def awaitable(session: Session, msg: Say) -> Awaitable[Say]:
         return asynchronous(session, msg)
 
-    class Callable_:
+    class Called:
         async def __call__(self, session: Session, msg: Say) -> None: ...
 
         def method(self, session: Session, msg: Say) -> None: ...
@@ -45,8 +45,8 @@ def handlers() -> dict[str, Callable[..., Any]]:
         "asynchronous": asynchronous,
         "typed_session": typed_session,
         "awaitable": awaitable,
-        "callable": Callable_(),
-        "method": Callable_().method,
+        "callable": Called(),
+        "method": Called().method,
     }
 
 
@@ -164,7 +164,7 @@ def test_declared_twice() -> None:
     for decorate in (routes.default, routes.default()):
         if routes.fallback is None:
             decorate(say)
-        with pytest.raises(RouteError, match="default at .*: declared twice"):
+        with pytest.raises(RouteError, match=r"default at .*: declared twice"):
             decorate(say)
 
 
@@ -180,7 +180,7 @@ def test_declared_in_two_sets_of_routes() -> None:
         table_of([one, two])
     two.declared.clear()
     one.default(say)
-    with pytest.raises(RouteError, match="default at .*: declared twice"):
+    with pytest.raises(RouteError, match=r"default at .*: declared twice"):
         table_of([one, two])
 
 

@@ -183,7 +183,7 @@ async def test_a_coroutine_needs_a_node() -> None:
 
     async def work() -> None: ...
 
-    with pytest.raises(NoNode, match="give app.task the async function itself"):
+    with pytest.raises(NoNode, match=r"give app\.task the async function itself"):
         app.task(work())
 
 

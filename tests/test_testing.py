@@ -112,7 +112,7 @@ async def test_receive_takes_one_of_its_route() -> None:
 async def test_a_request_without_an_answer() -> None:
     async with TestCluster(game()) as t:
         ann = await t.connect()
-        with pytest.raises(RequestTimeout, match="no answer to 'slow' after 0.2 s"):
+        with pytest.raises(RequestTimeout, match=r"no answer to 'slow' after 0\.2 s"):
             await ann.request("slow", Text("x"), timeout=0.2)
         # The late answer is nobody's.
         await t.advance(1)
@@ -131,13 +131,20 @@ async def test_plain_clients() -> None:
             await raw.receive()
 
 
+async def failing(error: type[Exception] | None = None) -> None:
+    """A test in which a handler fails, and which then fails itself if it is given an error."""
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        with pytest.raises(Refused, match="internal"):
+            await ann.request("fail", Text("oh"))
+        assert [str(error) for error in t.errors] == ["oh"]
+        if error is not None:
+            raise error
+
+
 async def test_an_error_of_a_handler_fails_the_test() -> None:
     with pytest.raises(BaseExceptionGroup) as raised:
-        async with TestCluster(game()) as t:
-            ann = await t.connect()
-            with pytest.raises(Refused, match="internal"):
-                await ann.request("fail", Text("oh"))
-            assert [str(error) for error in t.errors] == ["oh"]
+        await failing()
     assert [str(error) for error in raised.value.exceptions] == ["oh"]
 
 
@@ -151,11 +158,7 @@ async def test_unless_it_was_looked_at() -> None:
 
 async def test_the_test_s_own_error_comes_first() -> None:
     with pytest.raises(KeyError):
-        async with TestCluster(game()) as t:
-            ann = await t.connect()
-            await ann.notify("fail", Text("oh"))
-            await t.settle()
-            raise KeyError
+        await failing(KeyError)
 
 
 async def test_the_loop_is_given_back() -> None:

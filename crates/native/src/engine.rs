@@ -15,7 +15,7 @@ use photinus_engine::outbox::{Action, FormatSet, OutRoute, What, NO_NUMBER};
 use photinus_engine::routes::Routes;
 use photinus_engine::shared::format_of;
 use photinus_engine::system::Sleeper;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
@@ -662,7 +662,15 @@ impl Engine {
 pub fn raised(error: EngineError) -> PyErr {
     match error {
         EngineError::Wrong(text) => PyValueError::new_err(text),
-        EngineError::System(error) => error.into(),
+        EngineError::System(error) => match error.raw_os_error() {
+            // With its number, so that Python makes the subclass and whoever catches it can look.
+            Some(number) => {
+                let text = error.to_string();
+                let text = text.split(" (os error").next().unwrap_or_default();
+                PyOSError::new_err((number, text.to_owned()))
+            }
+            None => error.into(),
+        },
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }
