@@ -12,8 +12,7 @@ import asyncio
 import selectors
 from collections.abc import Callable
 
-from ._native import Engine, Handler, MemoryConnection
-from ._native import Session
+from ._native import Engine, Handler, MemoryConnection, Session
 
 __all__ = [
     "Engine",

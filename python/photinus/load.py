@@ -31,7 +31,7 @@ def load_app(target: str) -> App:
 
 
 def _is_path(place: str) -> bool:
-    return place.endswith(".py") or "/" in place or Path(place).is_dir()
+    return place.endswith(".py") or "/" in place or (place != "" and Path(place).is_dir())
 
 
 def _module_in_path(path: Path) -> ModuleType:
