@@ -92,11 +92,13 @@ def _show_goals(results: Results, console: Console) -> None:
     table = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False)
     for title, justify in (("asked for", "left"), ("at most", "right"), ("measured", "right"), ("", "left")):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for goal in GOALS:
+    tried = {(key.row, key.shape) for key in results.measured()}
+    for goal in (goal for goal in GOALS if (goal.row, goal.shape) in tried):
         value = goal.measured(results)
         if value is None:
             table.add_row(goal.text, f"{goal.at_most:g}", "not measured", "", style="dim")
         else:
             verdict = "[green]ok[/]" if value <= goal.at_most else "[bold red]short[/]"
             table.add_row(goal.text, f"{goal.at_most:g}", f"{value:,.3f}".rstrip("0").rstrip("."), verdict)
-    console.print(table)
+    if table.row_count:
+        console.print(table)

@@ -1,0 +1,98 @@
+"""The arithmetic of the benchmarks: what is compared with what, and what is chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.counters import engine_figures
+from bench.goals import GOALS
+from bench.plan import Plan, rotated
+from bench.results import UNITS, Results
+from bench.subjects import BROADCAST, ECHO, MEMORY
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    results = Results()
+    # The host is twice as slow in the second round: the medians alone would say 1.5.
+    for round_, (floor, subject) in enumerate([(1.0, 1.2), (2.0, 2.4), (1.0, 1.2)]):
+        results.add("echo", "floor", "50x1", round_, {"cpu_us": floor})
+        results.add("echo", "photinus-native-led", "50x1", round_, {"cpu_us": subject})
+    results.compare()
+    assert results.value("echo", "photinus-native-led", "50x1", "cpu_ratio") == pytest.approx(1.2)
+    assert results.value("echo", "floor", "50x1", "cpu_ratio") is None
+
+
+def test_a_round_that_one_of_a_pair_missed_is_not_compared() -> None:
+    results = Results()
+    results.add("echo", "floor", "50x1", 0, {"cpu_us": 1.0})
+    results.add("echo", "uvloop", "50x1", 0, {"cpu_us": 2.0})
+    results.add("echo", "uvloop", "50x1", 1, {"cpu_us": 9.0})
+    results.compare()
+    assert results.value("echo", "uvloop", "50x1", "cpu_ratio") == 2.0
+
+
+def test_async_is_compared_with_def() -> None:
+    results = Results()
+    results.add("echo", "photinus-native-led", "50x16", 0, {"python_us": 0.1})
+    results.add("echo", "photinus-async", "50x16", 0, {"python_us": 0.25})
+    results.compare()
+    assert results.value("echo", "photinus-async", "50x16", "python_over_bytes_us") == pytest.approx(0.15)
+
+
+def test_the_file_holds_medians_with_units(tmp_path: Path) -> None:
+    results = Results()
+    for round_, value in enumerate([5.0, 1.0, 3.0]):
+        results.add("echo", "floor", "1x1", round_, {"p50_us": value})
+    results.write(tmp_path / "build" / "bench.json")
+    assert json.loads((tmp_path / "build" / "bench.json").read_text()) == [
+        {"row": "echo", "subject": "floor", "shape": "1x1", "metric": "p50_us", "value": 3.0, "unit": "us"}
+    ]
+
+
+def test_a_metric_without_a_unit_is_refused() -> None:
+    with pytest.raises(KeyError, match="furlongs"):
+        Results().add("echo", "floor", "1x1", 0, {"furlongs": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("*", True),
+        ("echo", True),
+        ("echo/50x*", True),
+        ("echo/50x16/uvloop*", True),
+        ("broadcast", False),
+        ("echo/1000x1", False),
+        ("echo/50x16/photinus-*", False),
+    ],
+)
+def test_a_pattern_chooses_rows_shapes_and_subjects(pattern: str, wanted: bool) -> None:
+    plan = Plan(Path("photinus-bots"), pattern)
+    assert plan.wants("echo", "50x16", "uvloop-joined") is wanted
+
+
+def test_the_floor_is_always_measured_beside_what_is_chosen() -> None:
+    plan = Plan(Path("photinus-bots"), "echo/50x16/uvloop")
+    assert [subject.name for subject in plan.chosen("echo", ["50x16"], ECHO)] == ["floor", "uvloop"]
+    assert Plan(Path("photinus-bots"), "echo/50x16/nobody").chosen("echo", ["50x16"], ECHO) == []
+
+
+def test_each_subject_comes_first_in_turn() -> None:
+    assert {rotated(ECHO, by)[0].name for by in range(len(ECHO))} == {subject.name for subject in ECHO}
+
+
+def test_every_goal_is_of_something_measured() -> None:
+    subjects = {"echo": ECHO, "broadcast": BROADCAST, "memory": MEMORY}
+    for goal in GOALS:
+        assert goal.metric in UNITS
+        assert goal.subject in {subject.name for subject in subjects[goal.row]}
+
+
+def test_engine_figures_are_a_packet_and_summed_over_reactors() -> None:
+    before = {"reactors": [{"packets_in": 10, "polls": 1}, {"packets_in": 0, "polls": 0}], "drains": 5}
+    after = {"reactors": [{"packets_in": 60, "polls": 6}, {"packets_in": 50, "polls": 5}], "drains": 30}
+    assert engine_figures(before, after) == {"syscalls_per_1000": 100.0, "packets_per_wake": 4.0}
+    assert engine_figures(before, before) == {}
