@@ -32,16 +32,16 @@ MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.vers
 # $(call install,FOLDER,PYTHON)
 define install
 	@echo "== $(1): packages for $$("$(2)" --version)"
-	"$(2)" -m venv $(1)
-	$(1)/bin/python -m pip install --quiet --upgrade $(PIP)
-	$(1)/bin/python -m pip install --quiet --group test
+	@"$(2)" -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --upgrade $(PIP)
+	@$(1)/bin/python -m pip install --quiet --group test
 	@touch $@
 endef
 
 # $(call engine,FOLDER,CARGO TARGET FOLDER): the optimised engine, importable from FOLDER's Python
 define engine
 	@echo "== $(1): engine"
-	env -u CONDA_PREFIX VIRTUAL_ENV="$(abspath $(1))" $(1)/bin/maturin develop --quiet --release $(LOCKED) --target-dir $(2)
+	@env -u CONDA_PREFIX VIRTUAL_ENV="$(abspath $(1))" $(1)/bin/maturin develop --quiet --release $(LOCKED) --target-dir $(2) >/dev/null
 	@touch $@
 endef
 
