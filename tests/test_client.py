@@ -262,9 +262,8 @@ class TestPomelo:
         out.clear()
         protocol.notify("say", b"{}", out)
         assert out == package(4, b"\x02\x03say{}")
-        for _ in range(200):
-            number = protocol.request("say", b"", out := bytearray())
-        assert number == 201
+        numbers = [protocol.request("say", b"", out := bytearray()) for _ in range(200)]
+        assert numbers == list(range(2, 202))
         assert out == package(4, b"\x00\xc9\x01\x03say")
 
     def test_kicks(self) -> None:

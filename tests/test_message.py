@@ -28,8 +28,9 @@ def test_decoders_are_made_once() -> None:
 
 
 def body_of(error: BaseException, serializer: str) -> object:
-    decoder = {"json": msgspec.json.decode, "msgpack": msgspec.msgpack.decode}[serializer]
-    return decoder(error_body(error, serializer))
+    body = error_body(error, serializer)
+    decoded: object = msgspec.json.decode(body) if serializer == "json" else msgspec.msgpack.decode(body)
+    return decoded
 
 
 @pytest.mark.parametrize("serializer", FORMATS)

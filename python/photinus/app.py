@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, overload
 
@@ -56,12 +55,11 @@ class App:
         """
         tasks = self._tasks()
         if tasks is not None:
-            coroutine = work if inspect.iscoroutine(work) else work()  # type: ignore[operator]
-            return tasks.start(coroutine, name=coroutine.__qualname__)
-        if inspect.iscoroutine(work):
+            return tasks.start(work() if callable(work) else work)
+        if not callable(work):
             work.close()
             raise NoNode("no node runs this app yet: give app.task the async function itself, not its call")
-        self._works.append(work)  # type: ignore[arg-type]
+        self._works.append(work)
         return None
 
     def table(self) -> Table:
@@ -73,8 +71,7 @@ class App:
         for timer in self._timers:
             tasks.start_timer(timer)
         for work in self._works:
-            coroutine = work()
-            tasks.start(coroutine, name=coroutine.__qualname__)
+            tasks.start(work())
 
     def _timer(self, timer: Timer) -> Timer:
         tasks = self._tasks()

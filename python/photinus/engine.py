@@ -33,9 +33,7 @@ class _EngineSelector(selectors.DefaultSelector):
         self._engine = engine
         engine.sleep_with(self.fileno())
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         # asyncio passes None, 0 or a positive time; a negative one means 0 to selectors.
         if self._engine.wait(timeout):
             return super().select(0)

@@ -36,7 +36,11 @@ class Session(NativeSession, Generic[D]):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        data: D
+
+        @property
+        def data(self) -> D: ...
+        @data.setter
+        def data(self, value: D) -> None: ...
 
     async def login(self, player: int | str, *, replace: bool = True) -> None:
         """Makes this the session of that player, and opens the routes that are not public.

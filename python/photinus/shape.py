@@ -6,7 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from msgspec import Struct
 
@@ -31,11 +31,11 @@ def handler_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape
     """The shape of a route's handler; RouteError says what was expected and what was found."""
     reader = _Reader(what, _HANDLER, handler, names)
     _, message = reader.parameters(2)
-    kind = message.annotation
-    if not (isinstance(kind, type) and (kind is bytes or issubclass(kind, Struct))):
+    kind: object = message.annotation
+    if not _is_message(kind):
         raise reader.wrong(f"parameter `{message.name}` is {_show(kind)}")
-    reader.check_result(lambda part: part is bytes or _is_struct(part))
-    return reader.shape(cast("type[Struct | bytes]", kind))
+    reader.check_result(_is_message)
+    return reader.shape(kind)
 
 
 def opened_shape(handler: object, names: Mapping[str, Any]) -> Shape:
@@ -133,8 +133,8 @@ def _union_parts(kind: object) -> tuple[object, ...]:
     return (kind,)
 
 
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
+def _is_message(kind: object) -> TypeGuard[type[Struct | bytes]]:
+    return kind is bytes or (isinstance(kind, type) and issubclass(kind, Struct))
 
 
 def _show(kind: object) -> str:

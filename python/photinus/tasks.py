@@ -65,7 +65,7 @@ class Tasks:
         """Runs the coroutine as a task of this node. On the node's own thread only."""
         # Code that did not inherit the node's context (a test's body) still starts work that does.
         context = None if self._scope.entered else self._scope.context.copy()
-        task = self._loop.create_task(work, name=name, context=context)
+        task = self._loop.create_task(work, name=name or _name(work), context=context)
         self._started += 1
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -130,5 +130,6 @@ class Tasks:
         self._failed(what, error)
 
 
-def _name(function: Callable[[], object]) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+def _name(work: object) -> str:
+    """Of a function or a coroutine, as a traceback shows it."""
+    return getattr(work, "__qualname__", None) or repr(work)

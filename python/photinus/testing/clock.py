@@ -37,6 +37,7 @@ class VirtualTime:
             )
         # Its clock and its selector are what is replaced; asyncio has no public place for either.
         self._loop = cast(Any, loop)
+        self._run: Callable[..., Any] = self._loop.run_in_executor
         self._turn = turn
         self._selector = _Selector(self._loop._selector, self._select)  # noqa: SLF001
         self._now_ns = 0
@@ -97,7 +98,7 @@ class VirtualTime:
         return events
 
     def _run_in_executor(self, executor: Any, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        future = type(self._loop).run_in_executor(self._loop, executor, function, *arguments)
+        future: asyncio.Future[Any] = self._run(executor, function, *arguments)
         self._threads += 1
         future.add_done_callback(self._thread_done)
         return future

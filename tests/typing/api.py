@@ -1,0 +1,152 @@
+"""The interface as users type it: never run, but checked by mypy and pyright in strict mode.
+
+Each `assert_type` is a promise. A line with an ignore is a mistake that a checker must find: mypy and pyright
+both fail on an ignore that nothing needs.
+"""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_type
+
+from msgspec import Struct
+
+from photinus import App, Closed, Group, Node, Refused, Routes, Session
+from photinus.client import connect
+from photinus.testing import TestCluster
+
+
+class Login(Struct):
+    token: str
+
+
+class Welcome(Struct):
+    name: str
+
+
+class Say(Struct):
+    text: str
+
+
+class Hero(Struct):
+    id: int
+    name: str
+
+
+lobby = Group("lobby")
+routes = Routes()
+
+
+@routes.on("login", public=True)
+async def login(session: Session, msg: Login) -> Welcome:
+    if not msg.token:
+        raise Refused("bad-token", longest=24)
+    await session.login(7, replace=True)
+    lobby.add(session)
+    assert_type(session.data, Any)
+    return Welcome("Ann")
+
+
+@routes.on("say")
+def say(session: Session, msg: Say) -> None:
+    lobby.send("said", msg, but=session)
+
+
+@routes.on("echo")
+def echo(session: Session, body: bytes) -> bytes:
+    return body
+
+
+@routes.on(77)
+def command(session: Session[Hero], msg: Say) -> Say | None:
+    assert_type(session.data, Hero)
+    assert_type(session.data.name, str)
+    return msg if session.data.id else None
+
+
+@routes.on("slow")
+def slow(session: Session, msg: Login) -> Awaitable[Welcome]:
+    return login(session, msg)
+
+
+@routes.default
+def anything(session: Session, body: bytes) -> bytes:
+    return body
+
+
+other_routes = Routes()
+
+
+@other_routes.default(public=False)
+async def anything_else(session: Session[Hero], body: bytes) -> None: ...
+
+
+@routes.opened
+def hello(session: Session) -> None: ...
+
+
+@routes.closed
+async def gone(session: Session, reason: Closed) -> None:
+    assert_type(reason.reason, str)
+
+
+# A decorator gives back the handler that it was given.
+assert_type(say, Callable[[Session[Any], Say], None])
+assert_type(command, Callable[[Session[Hero], Say], Say | None])
+assert_type(anything, Callable[[Session[Any], bytes], bytes])
+
+app = App("game", routes=[routes])
+
+
+def tick() -> None: ...
+
+
+async def work() -> int:
+    return 7
+
+
+async def in_a_node(session: Session) -> None:
+    assert_type(await login(session, Login("x")), Welcome)
+    app.every(1, tick)
+    app.after(1, work).cancel()
+    assert_type(await app.task(work()), int)
+    async with Node(app, listen=["tcp://127.0.0.1:0"]) as node:
+        assert_type(node.addresses, tuple[str, ...])
+
+
+async def as_a_client() -> None:
+    async with connect("tcp://127.0.0.1:7000") as c:
+        assert_type(await c.request("login", Login("x"), Welcome), Welcome)
+        assert_type(await c.request("echo", b"x"), bytes)
+        async for said in c.subscribe("said", Say):
+            assert_type(said, Say)
+        async for body in c.subscribe("said"):
+            assert_type(body, bytes)
+
+
+async def in_a_test() -> None:
+    async with TestCluster(app, seed=7) as t:
+        ann = await t.connect()
+        assert_type(await ann.request("login", Login("x"), Welcome), Welcome)
+        assert_type(await ann.receive("said", Say), Say)
+        raw = await t.connect("length4")
+        assert_type(await raw.request(b"x"), bytes)
+        await t.advance(0.1)
+
+
+def wrong_message(session: Session, msg: int) -> None: ...
+def wrong_reply(session: Session, msg: Say) -> int:
+    return 1
+
+
+def no_session(msg: Say) -> None: ...
+def wrong_reason(session: Session, reason: str) -> None: ...
+
+
+routes.on("a")(wrong_message)  # type: ignore[type-var]
+routes.on("b")(wrong_reply)  # type: ignore[type-var]
+routes.on("c")(no_session)  # type: ignore[arg-type]
+routes.on(1.5)  # type: ignore[arg-type]
+routes.closed(wrong_reason)  # type: ignore[arg-type]
