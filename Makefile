@@ -48,8 +48,9 @@ endef
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# On a terminal the demo is a job of its own, so that Ctrl-C reaches it and not make, and the exit code is the demo's.
 demo: setup $(BOTS) ## a chat-and-walk world with 200 bots and a live table; Ctrl-C or DEMO_SECONDS=10 ends it
-	@[ ! -t 0 ] || set -m; .venv/bin/python -m examples.chat --bots $(BOTS)
+	@[ ! -t 0 ] || set -m; .venv/bin/python -m examples.chat --bots $(BOTS); exit
 
 test: setup test-rust test-loom test-others ## the tests: Rust, loom's models, Python on every version at hand
 	@echo "== pytest on $(MAIN_VERSION)"

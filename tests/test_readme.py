@@ -31,7 +31,7 @@ def code() -> str:
 
 def command() -> list[str]:
     """README's command for that code, on a free port instead."""
-    (line,) = re.findall(r"`(photinus run chat\.py [^`]*)`", README)
+    (line,) = re.findall(r"`\.venv/bin/(photinus run chat\.py [^`]*)`", README)
     words = shlex.split(line.replace(":3250", ":0"))
     return [str(Path(sys.executable).with_name(words[0])), *words[1:]]
 
