@@ -75,7 +75,7 @@ class Demo:
             self.console.print(f"the bots have stopped, with exit code {bots.returncode}", style="red")
             return 1
         seconds = ended.at - started.at
-        self.console.print(f"done after {seconds:.0f} s: {line(started, ended, {})}", soft_wrap=True)
+        self.console.print(f"done after {seconds:.0f} s: {line(started, ended, {})}", soft_wrap=True, highlight=False)
         return 0
 
     async def watch(self, node: Node, stop: asyncio.Event, bots: asyncio.Task[None]) -> None:
@@ -99,7 +99,9 @@ class Demo:
     def explain(self, address: str) -> None:
         place = address.partition("?")[0]
         self.console.print(f"The world is at {place}, and {self.count} bots are on their way. Join them:\n")
-        self.console.print(f"    {sys.executable} -m examples.chat.play {place} --name Ann\n", soft_wrap=True)
+        self.console.print(
+            f"    {sys.executable} -m examples.chat.play {place} --name Ann\n", soft_wrap=True, highlight=False
+        )
         self.console.print("Ctrl-C ends it.\n")
 
     async def start_bots(self, address: str) -> asyncio.subprocess.Process:

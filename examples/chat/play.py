@@ -36,11 +36,11 @@ async def play(url: str, name: str) -> None:
         walked = client.subscribe("walked", Walked)
         welcome = await client.request("login", Login(name), Welcome)
         print(f"{welcome.name}, there are {welcome.players} players here. Say something; Ctrl-D leaves.")
-        async with asyncio.TaskGroup() as tasks:
-            listening = [tasks.create_task(listen(said)), tasks.create_task(watch(walked))]
-            await talk(client)
-            for task in listening:
-                task.cancel()
+        tasks = [asyncio.create_task(work) for work in (talk(client), listen(said), watch(walked))]
+        ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*ended)
 
 
 async def talk(client: Client) -> None:
