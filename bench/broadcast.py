@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import load
+from .counters import engine_figures
 from .load import LoadFailed
 from .plan import Plan, rotated
 from .server import Server, ServerFailed
@@ -38,9 +39,13 @@ def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
     arguments += ["--seconds", str(plan.seconds), "--warmup", str(plan.warmup), "--cpu", str(plan.load_cpu)]
     try:
         with Server(subject, plan.server_cpu) as server:
+            before = server.statistics()
             report = load.run(plan.bots, arguments, server)
+            after = server.statistics()
         values = report.given("deliveries_per_s", "p50_us", "p99_us")
         values |= report.cpu_figures(report.number("deliveries"))
+        if before is not None and after is not None:
+            values |= engine_figures(before, after, per="packets_out")
     except (ServerFailed, LoadFailed) as error:
         plan.results.problem(f"{ROW}/{shape}: {error}")
         return

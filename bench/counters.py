@@ -5,33 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 
-def engine_figures(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """Of two `statistics()` around a load: figures a packet, from the engine's own count of packets,
-    so that the load's warm-up, which lies between the two as well, does no harm."""
+def engine_figures(before: dict[str, Any], after: dict[str, Any], per: str = "packets_in") -> dict[str, float]:
+    """Of two `statistics()` around a load: figures a packet (`per="packets_out"`: a delivery), from
+    the engine's own count of them, so that the load's warm-up, which lies between the two as well,
+    does no harm."""
 
     def grown(*names: str) -> float:
         return sum(_total(after, name) - _total(before, name) for name in names)
 
-    packets = grown("packets_in")
+    packets = grown(per)
     if packets <= 0:
         return {}
-    figures = {
+    return {
+        # Turns of the loop that found packets: each is one wake, or none where it was awake already.
+        "packets_per_wake": packets / max(1.0, grown("turns_with_packets")),
         "gil_per_1000": 1e3 * grown("gil_acquisitions") / packets,
         "gil_us": grown("gil_ns") / 1e3 / packets,
-        "syscalls_per_1000": 1e3 * grown("polls", "reads", "writes", "wakes") / packets,
+        # The reactors' (polls, reads, writes), the loop's (waits), and either's wakes of the other.
+        "syscalls_per_1000": 1e3 * grown("polls", "reads", "writes", "waits", "wakes") / packets,
     }
-    drains = grown("drains")
-    if drains > 0:
-        figures["packets_per_wake"] = packets / drains
-    return {name: value for name, value in figures.items() if value > 0}
 
 
 def _total(statistics: object, name: str) -> float:
-    """The sum of all numbers under this name, however deep: one for each reactor, say."""
+    """The sum of all numbers under this name, in whatever section they stand."""
     if isinstance(statistics, dict):
         own = statistics.get(name)
         inner = sum(_total(part, name) for part in statistics.values())
         return inner + (own if isinstance(own, int | float) else 0)
-    if isinstance(statistics, list):
-        return sum(_total(part, name) for part in statistics)
     return 0

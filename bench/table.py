@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .goals import GOALS
 from .results import Results
+from .subjects import ECHO
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Column:
     decimals: int
     scale: float = 1.0
 
+
+# Of the widest table.
+WIDTH = 160
 
 COLUMNS = (
     Column("per s", ("echoes_per_s", "deliveries_per_s"), 0),
@@ -46,8 +50,8 @@ MEMORY_COLUMNS = (
 
 
 def show(results: Results, console: Console) -> None:
-    # Into a file or a pipe the table must not be squeezed into 80 columns.
-    console.width = max(console.width, 132)
+    # Also on a narrow terminal, and into a file or a pipe the table must not be squeezed into 80 columns.
+    console.width = max(console.width, WIDTH)
     keys = results.measured()
     for rows, columns in ((("echo", "broadcast"), COLUMNS), (("memory",), MEMORY_COLUMNS)):
         lines = list(dict.fromkeys((key.row, key.shape) for key in keys if key.row in rows))
@@ -76,7 +80,7 @@ def _table(results: Results, lines: Sequence[tuple[str, str]], columns: Sequence
 
 
 def _place(subject: str) -> tuple[int, str]:
-    order = ("floor", "asyncio", "uvloop", "uvloop-joined", "threads")
+    order = [each.name for each in ECHO]
     return (order.index(subject) if subject in order else len(order), subject)
 
 

@@ -91,8 +91,13 @@ def test_every_goal_is_of_something_measured() -> None:
         assert goal.subject in {subject.name for subject in subjects[goal.row]}
 
 
-def test_engine_figures_are_a_packet_and_summed_over_reactors() -> None:
-    before = {"reactors": [{"packets_in": 10, "polls": 1}, {"packets_in": 0, "polls": 0}], "drains": 5}
-    after = {"reactors": [{"packets_in": 60, "polls": 6}, {"packets_in": 50, "polls": 5}], "drains": 30}
-    assert engine_figures(before, after) == {"syscalls_per_1000": 100.0, "packets_per_wake": 4.0}
+def test_engine_figures_are_a_packet_and_summed_over_sections() -> None:
+    before = {"engine": {"packets_in": 10, "polls": 1}, "loop": {"turns_with_packets": 5, "waits": 1, "gil_ns": 0}}
+    after = {"engine": {"packets_in": 110, "polls": 6}, "loop": {"turns_with_packets": 30, "waits": 6, "gil_ns": 5_000}}
+    assert engine_figures(before, after) == {
+        "packets_per_wake": 4.0,
+        "gil_per_1000": 0.0,
+        "gil_us": 0.05,
+        "syscalls_per_1000": 100.0,
+    }
     assert engine_figures(before, before) == {}
