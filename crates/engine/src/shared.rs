@@ -98,6 +98,10 @@ impl Shared {
         spares.extend(batches.drain(..room));
     }
 
+    pub fn drop_spares(&self, reactor: usize) {
+        *lock(&self.spares[reactor]) = Vec::new();
+    }
+
     pub fn spare(&self, reactor: usize) -> OutBatch {
         lock(&self.spares[reactor]).pop().unwrap_or_default()
     }

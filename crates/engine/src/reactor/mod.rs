@@ -673,7 +673,9 @@ impl<B: Back> Reactor<B> {
         if self.trim_due && self.now_ms >= self.trimmed_ms + TRIM_MS {
             self.trim_due = false;
             self.trimmed_ms = self.now_ms;
+            self.spare.truncate(1);
             self.out.shrink();
+            self.shared.drop_spares(self.number);
             system::release_free_memory();
         }
     }
