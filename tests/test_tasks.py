@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from photinus import App, Routes, Session
-from photinus.errors import NoNode
+from photinus.errors import NoNode, UsageError
 from photinus.testing import TestCluster
 
 if TYPE_CHECKING:
@@ -185,6 +185,13 @@ async def test_a_coroutine_needs_a_node() -> None:
 
     with pytest.raises(NoNode, match=r"give app\.task the async function itself"):
         app.task(work())
+
+
+async def test_another_thread_is_told_so() -> None:
+    app = App("game")
+    async with TestCluster(app):
+        with pytest.raises(UsageError, match="on the node's own thread"):
+            await asyncio.to_thread(app.every, 1, print)
 
 
 async def test_a_task_has_a_result() -> None:

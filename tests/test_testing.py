@@ -92,6 +92,9 @@ async def test_threads_take_no_virtual_time() -> None:
         start = t.now
         await ann.request("thread", Text("x"))
         assert t.now == start
+        ended = asyncio.create_task(asyncio.to_thread(time.sleep, 0.05))
+        await t.settle()
+        assert ended.done()
 
 
 async def test_receive_takes_one_of_its_route() -> None:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from .errors import UsageError
 from .scope import Scope
 
 T = TypeVar("T")
@@ -62,7 +63,13 @@ class Tasks:
         self._skipped = 0
 
     def start(self, work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Runs the coroutine as a task of this node. On the node's own thread only."""
+        """Runs the coroutine as a task of this node. UsageError on any thread but the node's own."""
+        if not self._on_loop():
+            work.close()
+            raise UsageError(
+                "tasks and timers are started on the node's own thread: "
+                "from another, use asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe"
+            )
         # Code that did not inherit the node's context (a test's body) still starts work that does.
         context = None if self._scope.entered else self._scope.context.copy()
         task = self._loop.create_task(work, name=name or _name(work), context=context)
@@ -94,6 +101,12 @@ class Tasks:
             "failed": self._failures,
             "beats_skipped": self._skipped,
         }
+
+    def _on_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     async def _once(self, timer: Timer) -> None:
         await asyncio.sleep(timer.seconds)

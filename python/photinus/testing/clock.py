@@ -80,15 +80,15 @@ class VirtualTime:
         happened = self._turn(self.now)
         if events or happened or (timeout is not None and timeout <= 0):
             return events
+        if self._threads:
+            # Whatever they take, it takes no virtual time.
+            return real.select(None)
         if self._quiet:
             for future in self._quiet:
                 if not future.done():
                     future.set_result(None)
             self._quiet.clear()
             return []
-        if self._threads:
-            # Whatever they take, it takes no virtual time.
-            return real.select(None)
         if timeout is None:
             events = real.select(OUTSIDE_SECONDS)
             self._now_ns += STEP_NS
