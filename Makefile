@@ -4,6 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.PRECIOUS: build/venv-%/.packages
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
 

@@ -34,9 +34,8 @@ impl Event {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: `fd` was just made by the kernel for us and has no other owner.
-        Ok(Event {
-            read: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let read = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Event { read })
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -8,6 +8,7 @@ use crate::handler::{by_format, index, Entry, Handler};
 use crate::memory::MemoryConnection;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
+use crate::task::{Current, HandlerTask};
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
 use photinus_engine::limits::Limits;
@@ -27,6 +28,9 @@ use std::sync::Arc;
 /// Names that messages are sent under. Each is kept for good, so they must not be made up a message.
 const OUT_ROUTES: usize = 65_536;
 
+/// One reactor's sessions, by place in its table.
+type Seats = Vec<Option<(Handle, Py<Session>)>>;
+
 /// The native engine of one node.
 #[pyclass(frozen, weakref, module = "photinus._native")]
 pub struct Engine {
@@ -35,8 +39,10 @@ pub struct Engine {
     pub(crate) counts: Loop,
     pub(crate) clock: quanta::Clock,
     pub(crate) work: GilCell<Option<Work>>,
-    /// By reactor, then by place in its table.
-    seats: GilCell<Vec<Vec<Option<(Handle, Py<Session>)>>>>,
+    /// For the next `async def` handler's first step.
+    pub(crate) spare_task: GilCell<Option<Py<HandlerTask>>>,
+    /// By reactor.
+    seats: GilCell<Vec<Seats>>,
     groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
     out_routes: Py<PyDict>,
@@ -66,6 +72,7 @@ pub struct Installed {
     pub event_loop: Py<PyAny>,
     pub context: Py<PyAny>,
     pub task_type: Py<PyAny>,
+    pub current: Current,
 }
 
 #[pymethods]
@@ -94,6 +101,7 @@ impl Engine {
             counts: Loop::default(),
             clock: quanta::Clock::new(),
             work: GilCell::new(Some(Work::default())),
+            spare_task: GilCell::new(None),
             seats: GilCell::new((0..reactors).map(|_| Vec::new()).collect()),
             groups: GilCell::new(Groups::default()),
             out_routes: PyDict::new(py).unbind(),
@@ -171,6 +179,7 @@ impl Engine {
             event_loop,
             context,
             task_type: py.import("asyncio")?.getattr("Task")?.unbind(),
+            current: Current::find(py)?,
         };
         let again = self.installed.with(py, |slot| match slot {
             Some(_) => true,

@@ -35,6 +35,7 @@ pub struct Fields {
     /// The suspended handler. asyncio itself holds tasks only weakly.
     pub task: Option<Py<PyAny>>,
     pub address: Box<str>,
+    #[allow(clippy::box_collection)] // Most sessions have none: a word of memory each, not four.
     pub mailbox: Option<Box<VecDeque<Parked>>>,
     /// Numbers of the groups it is in.
     pub groups: Vec<u32>,
@@ -211,5 +212,9 @@ impl Session {
 const REASON_BYTES: usize = 256;
 
 pub fn shortened(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON_BYTES)]
+    let mut end = reason.len().min(REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
