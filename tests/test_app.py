@@ -39,6 +39,19 @@ async def double_at_once(session: Session, msg: Number) -> Number:
     return Number(2 * msg.value)
 
 
+class Even(Struct):
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value % 2:
+            raise ValueError(f"{self.value} is odd")
+
+
+@routes.on("even", public=True)
+def even(session: Session, msg: Even) -> None:
+    calls.append(msg.value)
+
+
 @routes.on("nothing", public=True)
 def nothing(session: Session, msg: Number) -> None:
     calls.append(msg.value)
@@ -165,6 +178,16 @@ async def test_a_payload_that_does_not_decode(body: bytes, problem: str) -> None
         assert calls == []
         assert t.statistics()["app"]["bad_messages"] == 1
         assert t.statistics()["app"]["handler_errors"] == 0
+
+
+async def test_a_message_may_check_itself() -> None:
+    async with TestCluster(app) as t:
+        ann = await t.connect()
+        with pytest.raises(Refused, match="3 is odd") as raised:
+            await ann.request("even", Number(3))
+        assert raised.value.code == "bad-message"
+        await ann.request("even", Number(4))
+        assert calls == [4]
 
 
 async def test_an_unknown_route() -> None:
