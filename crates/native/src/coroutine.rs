@@ -8,6 +8,7 @@ use crate::dispatch::{self, Call, Purpose};
 use crate::engine::Engine;
 use crate::gil::GilCell;
 use crate::session::Session;
+use crate::task::{self, HandlerTask};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,6 +17,13 @@ use pyo3::types::{PyDict, PyTuple};
 pub enum Step<'py> {
     Returned(Bound<'py, PyAny>),
     Yielded(Bound<'py, PyAny>),
+}
+
+/// What the first step came to.
+pub enum First<'py> {
+    Returned(Bound<'py, PyAny>),
+    /// It waits for this, and this was the current task.
+    Suspended(Bound<'py, PyAny>, Bound<'py, HandlerTask>),
 }
 
 #[inline]
@@ -30,16 +38,32 @@ pub fn step<'py>(
     call: &Call<'_, 'py>,
     session: &Bound<'py, Session>,
     coroutine: &Bound<'py, PyAny>,
-) -> PyResult<Step<'py>> {
+) -> PyResult<First<'py>> {
     let context = context(call, session)?;
     // SAFETY: `context` is a Context made by PyContext_Copy; it is exited below on this thread.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
         return Err(PyErr::fetch(call.py));
     }
-    let stepped = send(coroutine, &call.py.None().into_bound(call.py));
+    let (stepped, current) = task::as_current(call, coroutine, &context, || {
+        send(coroutine, &call.py.None().into_bound(call.py))
+    });
     // SAFETY: entered above.
     unsafe { ffi::PyContext_Exit(context.as_ptr()) };
-    stepped
+    match (stepped, current) {
+        (Ok(Step::Yielded(first)), Some(current)) => Ok(First::Suspended(first, current)),
+        (Ok(Step::Returned(value) | Step::Yielded(value)), current) => {
+            current
+                .into_iter()
+                .for_each(|current| task::done(call, current));
+            Ok(First::Returned(value))
+        }
+        (Err(error), current) => {
+            current
+                .into_iter()
+                .for_each(|current| task::done(call, current));
+            Err(error)
+        }
+    }
 }
 
 fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Step<'py>> {
@@ -85,6 +109,7 @@ pub fn go_on_as_task<'py>(
     purpose: Purpose,
     coroutine: &Bound<'py, PyAny>,
     first: Bound<'py, PyAny>,
+    current: &Bound<'py, HandlerTask>,
 ) -> PyResult<()> {
     let py = call.py;
     let context = context(call, session)?;
@@ -100,6 +125,7 @@ pub fn go_on_as_task<'py>(
         .task_type
         .bind(py)
         .call((suspended,), Some(&keywords))?;
+    task::hand_on(py, current, &task)?;
     session.get().fields.with(py, |fields| {
         fields.busy = true;
         fields.task = Some(task.clone().unbind());

@@ -5,7 +5,7 @@
 //! counted against its budget until they are handled. A session's `opened` comes first, its
 //! `closed` last. No borrow of a `GilCell` is held while Python runs.
 
-use crate::coroutine::{self, Step};
+use crate::coroutine::{self, First};
 use crate::engine::{Engine, Installed};
 use crate::handler::Entry;
 use crate::session::{Parked, Session, Waiting};
@@ -393,10 +393,12 @@ pub fn finish<'py>(
         Ok(value) if may_be_coroutine && coroutine::is_coroutine(&value) => {
             match coroutine::step(call, session, &value) {
                 Err(error) => return failed(call, session, purpose, None, error),
-                Ok(Step::Returned(value)) => value,
-                Ok(Step::Yielded(first)) => {
+                Ok(First::Returned(value)) => value,
+                Ok(First::Suspended(first, current)) => {
                     call.engine.counts.suspended.add(1);
-                    return coroutine::go_on_as_task(call, session, purpose, &value, first);
+                    return coroutine::go_on_as_task(
+                        call, session, purpose, &value, first, &current,
+                    );
                 }
             }
         }

@@ -259,6 +259,7 @@ impl Engine {
         let Some(sleeper) = engine.sleeper.with(py, |slot| slot.clone()) else {
             return Err(PyRuntimeError::new_err("wait: call sleep_with first"));
         };
+        engine.check()?;
         engine.loop_thread.store(me(), Relaxed);
         engine.cork.flush(py, &engine.inner, &engine.counts);
         let idle = engine
@@ -293,16 +294,22 @@ impl Engine {
     }
 
     /// False: it was a member, or has ended.
-    fn group_add(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+    fn group_add(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<bool> {
+        self.check()?;
         let session = session.get();
         let (handle, closed) = session
             .fields
             .with(py, |fields| (Handle(fields.handle), fields.closed));
         if closed {
-            return false;
+            return Ok(false);
         }
         let Some(number) = self.groups.with(py, |groups| groups.add(group, handle)) else {
-            return false;
+            return Ok(false);
         };
         session.fields.with(py, |fields| fields.groups.push(number));
         let action = Action::GroupAdd {
@@ -310,15 +317,21 @@ impl Engine {
             member: handle,
         };
         self.post(py, handle.reactor(), action, &[]);
-        true
+        Ok(true)
     }
 
     /// False: it was no member.
-    fn group_remove(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+    fn group_remove(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<bool> {
+        self.check()?;
         let session = session.get();
         let handle = session.fields.with(py, |fields| Handle(fields.handle));
         let Some(number) = self.groups.with(py, |groups| groups.remove(group, handle)) else {
-            return false;
+            return Ok(false);
         };
         session
             .fields
@@ -328,7 +341,7 @@ impl Engine {
             member: handle,
         };
         self.post(py, handle.reactor(), action, &[]);
-        true
+        Ok(true)
     }
 
     /// One message to all members but one, encoded once a format.
@@ -341,6 +354,7 @@ impl Engine {
         message: &Bound<'_, PyAny>,
         but: Option<&Bound<'_, Session>>,
     ) -> PyResult<()> {
+        self.check()?;
         let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
             return Ok(()); // nobody is in it
         };
@@ -525,6 +539,13 @@ impl Engine {
         });
     }
 
+    /// RuntimeError in a fork of the process that made the engine: nobody would ever take what is
+    /// handed over there.
+    #[inline]
+    pub fn check(&self) -> PyResult<()> {
+        self.inner.check().map_err(raised)
+    }
+
     pub fn protocol_name(&self, listener: usize) -> &'static str {
         self.inner
             .shared
@@ -539,6 +560,7 @@ impl Engine {
         route: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        self.check()?;
         if closed {
             self.counts.dropped_closed.add(1);
             return Ok(());

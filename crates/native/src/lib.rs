@@ -13,6 +13,7 @@ mod handler;
 mod memory;
 mod session;
 mod statistics;
+mod task;
 
 use pyo3::prelude::*;
 

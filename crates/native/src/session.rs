@@ -165,6 +165,7 @@ impl Session {
     #[pyo3(signature = (reason = "kicked"))]
     fn kick(&self, py: Python<'_>, reason: &str) -> PyResult<()> {
         let engine = self.engine(py)?;
+        engine.get().check()?;
         let handle = self.fields.with(py, |fields| {
             let was = std::mem::replace(&mut fields.closed, true);
             (!was).then_some(Handle(fields.handle))
