@@ -227,11 +227,19 @@ impl Engine {
         self.shared.spare(reactor)
     }
 
-    /// Hands a batch over. `true`: the reactor slept and was woken by a system call.
+    /// Hands a batch over. `true`: the reactor sleeps, and the caller must [wake](Self::wake) it soon.
+    #[must_use]
     pub fn hand_over(&self, reactor: usize, mut batch: OutBatch) -> bool {
         batch.pushed = self.now();
         let weight = batch.weight();
-        self.mailboxes[reactor].post(Handover::Out(batch), weight)
+        self.mailboxes[reactor]
+            .queue
+            .push(Handover::Out(batch), weight)
+    }
+
+    /// One system call, in which the reactor may take this thread's core: never with the GIL held.
+    pub fn wake(&self, reactor: usize) {
+        self.mailboxes[reactor].wake();
     }
 
     /// Is so much handed over that the caller must [wait](Self::wait_for_room)?

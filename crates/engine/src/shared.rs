@@ -66,7 +66,7 @@ impl Mailbox {
         }
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if let Some(waker) = &self.waker {
             // Fails only when the poller is gone, and then nobody is left to be woken.
             let _ = waker.wake();

@@ -37,22 +37,53 @@ impl Cork {
             })
     }
 
-    /// Hands over what is gathered. Waits, without the GIL, for a reactor that is far behind.
-    pub fn flush(&self, py: Python<'_>, engine: &Engine, counts: &Loop) {
+    /// Hands over what is gathered; gives what the caller owes for it.
+    pub fn hand_over(&self, py: Python<'_>, engine: &Engine) -> Owed {
+        let mut owed = Owed::default();
         for reactor in 0..engine.reactors() {
             let batch = self.batches.with(py, |batches| {
                 let batch = &mut batches[reactor];
                 let full = !batch.items.is_empty();
                 full.then(|| std::mem::replace(batch, engine.spare(reactor)))
             });
-            let Some(batch) = batch else { continue };
-            counts
-                .wakes
-                .add(u64::from(engine.hand_over(reactor, batch)));
-            if engine.is_full(reactor) {
-                counts.waited_for_room.add(1);
-                py.detach(|| engine.wait_for_room(reactor));
+            if let Some(batch) = batch {
+                owed.wakes |= u16::from(engine.hand_over(reactor, batch)) << reactor;
+                owed.waits |= u16::from(engine.is_full(reactor)) << reactor;
             }
         }
+        owed
+    }
+
+    /// Hands over and pays at once.
+    pub fn flush(&self, py: Python<'_>, engine: &Engine, counts: &Loop) {
+        let owed = self.hand_over(py, engine);
+        if owed != Owed::default() {
+            owed.count(counts);
+            py.detach(|| owed.pay(engine));
+        }
+    }
+}
+
+/// After a hand-over: reactors that sleep have to be woken, those far behind waited for. A bit each.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Owed {
+    wakes: u16,
+    waits: u16,
+}
+
+impl Owed {
+    pub fn count(self, counts: &Loop) {
+        counts.wakes.add(u64::from(self.wakes.count_ones()));
+        counts
+            .waited_for_room
+            .add(u64::from(self.waits.count_ones()));
+    }
+
+    /// Without the GIL: a woken reactor may take over this thread's core at that moment.
+    pub fn pay(self, engine: &Engine) {
+        let each = |bits: u16| (0..u16::BITS as usize).filter(move |at| bits >> at & 1 == 1);
+        each(self.wakes).for_each(|reactor| engine.wake(reactor));
+        each(self.waits).for_each(|reactor| engine.wait_for_room(reactor));
     }
 }

@@ -1,6 +1,6 @@
 //! The engine as Python holds it: listeners, the loop's sleep, what is sent, and the end.
 
-use crate::cork::Cork;
+use crate::cork::{Cork, Owed};
 use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
@@ -261,7 +261,10 @@ impl Engine {
         };
         engine.check()?;
         engine.loop_thread.store(me(), Relaxed);
-        engine.cork.flush(py, &engine.inner, &engine.counts);
+        // The reactors are woken at the very last: they may take over this core at that moment, and
+        // then the GIL should be free, and nothing be left to do here but to sleep.
+        let owed = engine.cork.hand_over(py, &engine.inner);
+        owed.count(&engine.counts);
         let idle = engine
             .work
             .with(py, |work| work.as_ref().is_some_and(Work::is_empty));
@@ -274,11 +277,14 @@ impl Engine {
         };
         engine.end_turn(py);
         engine.counts.waits.add(1);
-        let other = if timeout_ms == 0 {
+        let other = if timeout_ms == 0 && owed == Owed::default() {
             sleeper.sleep(0)
         } else {
             engine.counts.gil_acquisitions.add(1);
-            py.detach(|| sleeper.sleep(timeout_ms))
+            py.detach(|| {
+                owed.pay(&engine.inner);
+                sleeper.sleep(timeout_ms)
+            })
         };
         engine.begin_turn(py);
         dispatch::drain(slf)?;
