@@ -26,8 +26,9 @@ python = $(shell for p in python$(1) "$$(pyenv root 2>/dev/null)"/versions/$(1).
 	"$$p" -c 'import ensurepip, sys, venv; sys.version_info[:2] == ($(subst .,$(comma),$(1))) or sys.exit(1); print(sys.executable)' \
 	2>/dev/null && break; done)
 comma := ,
-# Python for .venv: that of an existing .venv, else what PYTHON names, else the oldest supported one at hand.
-MAIN = $(firstword $(if $(PYTHON),$(shell command -v $(PYTHON))) $(foreach v,$(VERSIONS),$(call python,$v)))
+# Python for a new .venv: what PYTHON names, else the oldest tested version at hand, else a newer one.
+MAIN = $(firstword $(if $(PYTHON),$(shell command -v $(PYTHON))) $(foreach v,$(VERSIONS),$(call python,$v)) \
+	$(shell python3 -c 'import ensurepip, sys, venv; sys.version_info > (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null))
 MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # $(call install,FOLDER,PYTHON)
