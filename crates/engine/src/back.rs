@@ -16,6 +16,9 @@ pub struct Ready {
     pub source: Source,
     pub readable: bool,
     pub writable: bool,
+    /// Behind what there is to read stands the end, which no later event tells: a read that takes
+    /// less than it could has not come to it yet.
+    pub ended: bool,
 }
 
 /// Readiness is edge-triggered: told once, then again only after a read or a write has said

@@ -17,10 +17,14 @@ pub struct Connection<S> {
     pub session: Handle,
     /// The poller has told that there is something to read, and no read has found the end of it yet.
     pub readable: bool,
+    /// The peer has said its last: reading goes on until it is found.
+    pub ended: bool,
     /// The socket takes no more until the poller tells.
     pub blocked: bool,
     /// In the list of connections to be read again without the poller's word.
     pub queued: bool,
+    /// In the list of connections that wait until there is room in the inbox.
+    pub held_back: bool,
     /// A frame's deadline is running.
     pub frame_clock: bool,
     /// When the frame of which we hold a part was begun, in milliseconds; 0: we hold none.
@@ -85,8 +89,10 @@ impl<S> Connection<S> {
             peer,
             session: Handle::NONE,
             readable: false,
+            ended: false,
             blocked: false,
             queued: false,
+            held_back: false,
             frame_clock: false,
             frame_since: 0,
             heard: now,

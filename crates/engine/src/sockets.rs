@@ -62,6 +62,7 @@ impl Back for Sockets {
                 source,
                 readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                 writable: event.is_writable(),
+                ended: event.is_read_closed() || event.is_error(),
             });
         }
         Ok(())

@@ -49,7 +49,7 @@ impl<B: Back> Reactor<B> {
         match connection.stream.read(place) {
             Ok(0) => self.close(at, By::Client, "left"),
             Ok(count) => {
-                connection.readable = count == offered;
+                connection.readable = count == offered || connection.ended;
                 connection.heard = self.now_ms;
                 self.statistics.counts.bytes_in.add(count as u64);
                 if connection.readable && !connection.queued {
@@ -88,7 +88,7 @@ impl<B: Back> Reactor<B> {
         match result {
             Ok(0) => self.close(at, By::Client, "left"),
             Ok(count) => {
-                connection.readable = count == wanted;
+                connection.readable = count == wanted || connection.ended;
                 connection.heard = self.now_ms;
                 connection.partial.extend_from_slice(&place[..count]);
                 self.statistics.counts.bytes_in.add(count as u64);
@@ -111,8 +111,11 @@ impl<B: Back> Reactor<B> {
             return false;
         }
         if self.unhandled >= self.limits.inbound_total_bytes {
-            self.statistics.counts.paused_total.add(1);
-            self.held_back.push((at, connection.serial));
+            // Once, however often the poller tells of more.
+            if !std::mem::replace(&mut connection.held_back, true) {
+                self.statistics.counts.paused_total.add(1);
+                self.held_back.push((at, connection.serial));
+            }
             return false;
         }
         let Some(session) = self.sessions.live(connection.session) else {

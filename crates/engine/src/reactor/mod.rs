@@ -221,6 +221,7 @@ impl<B: Back> Reactor<B> {
                     if event.readable {
                         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
                             connection.readable = true;
+                            connection.ended |= event.ended;
                             self.read(at);
                         }
                     }
@@ -294,10 +295,8 @@ impl<B: Back> Reactor<B> {
         }
         if !self.held_back.is_empty() && self.unhandled <= self.limits.inbound_total_bytes / 2 {
             for (at, serial) in std::mem::take(&mut self.held_back) {
-                let same = self.connections[at as usize]
-                    .as_ref()
-                    .is_some_and(|of| of.serial == serial);
-                if same {
+                if let Some(connection) = self.same(at, serial) {
+                    connection.held_back = false;
                     self.read_soon(at);
                 }
             }
@@ -308,8 +307,11 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
-        // It could not be heard while it was not read.
+        // It could not be heard while it was not read, nor finish the frame that it had begun.
         connection.heard = self.now_ms;
+        if connection.frame_since != 0 {
+            connection.frame_since = self.now_ms.max(1);
+        }
         if connection.readable && !connection.queued {
             connection.queued = true;
             self.again.push(at);
@@ -398,6 +400,11 @@ impl<B: Back> Reactor<B> {
         let Some(Some(serving)) = self.listeners.get(listener) else {
             return self.uncount();
         };
+        if self.draining.is_some() {
+            // Another reactor accepted it before it heard of the end.
+            self.statistics.counts.refused_full.add(1);
+            return self.uncount();
+        }
         let protocol = serving.protocol.clone();
         let at = self.vacant.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -549,7 +556,7 @@ impl<B: Back> Reactor<B> {
                 .same(at, serial)
                 .is_some_and(|of| of.stage == Stage::Handshake)
             {
-                self.close(at, By::Protocol, "handshake-timeout");
+                self.refuse(at, "handshake-timeout");
             }
         }
         while let Some((at, serial)) = self.lingering.pop_due(now) {
@@ -568,7 +575,7 @@ impl<B: Back> Reactor<B> {
                 continue;
             }
             if now >= since + frame_ms && !connection.readable {
-                self.close(at, By::Protocol, "frame-timeout");
+                self.refuse(at, "frame-timeout");
             } else {
                 connection.frame_clock = true;
                 self.frames.set(now, at, serial);

@@ -503,6 +503,12 @@ impl<B: Back> Reactor<B> {
             return;
         };
         let handle = connection.session;
+        if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
+            let refusal = serving.protocol.refusal(connection.peer);
+            if !refusal.is_empty() {
+                self.write_now(at, refusal);
+            }
+        }
         self.finish(handle, at, By::Protocol, reason);
     }
 

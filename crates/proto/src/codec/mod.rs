@@ -96,6 +96,15 @@ impl Protocol {
         }
     }
 
+    /// The whole frame that tells a peer that it is turned away before its handshake is done, for
+    /// another reason than an error of `decode`, which has said so itself; empty where there is none.
+    pub fn refusal(&self, peer: Peer) -> &'static [u8] {
+        match (self, peer.stage) {
+            (Protocol::Pomelo(_), Stage::Handshake) => pomelo::REFUSAL,
+            _ => &[],
+        }
+    }
+
     /// The state of a connection that has just been accepted.
     pub fn peer(&self) -> Peer {
         Peer {

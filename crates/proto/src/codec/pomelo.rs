@@ -39,7 +39,7 @@ const MESSAGE_HEAD_LIMIT: usize = 1 + 5 + 1 + ROUTE_LIMIT;
 pub(super) const HEARTBEAT: [u8; HEAD] = [HEARTBEAT_TYPE, 0, 0, 0];
 
 /// Pomelo's own number for a handshake that failed; every client takes all but 200 for a refusal.
-const REFUSAL: &[u8] = b"\x01\0\0\x15{\"code\":500,\"sys\":{}}";
+pub(super) const REFUSAL: &[u8] = b"\x01\0\0\x15{\"code\":500,\"sys\":{}}";
 
 /// Clients read the interval into 32 bits of milliseconds, and a day without a sign of life is
 /// longer than any session is worth keeping.
