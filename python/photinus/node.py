@@ -146,7 +146,7 @@ class Node:
         try:
             return self.engine.listen(url)
         except ValueError as error:
-            raise ConfigError(f"listener {url}: {error}") from error
+            raise ConfigError(str(error)) from error
         except OSError as error:
             raise OSError(error.errno, error.strerror, url) from error
 
