@@ -97,10 +97,11 @@ class Players:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(older.id, []).append(future)
-        # Not asyncio.timeout: before its first suspension a handler runs in no task of asyncio.
-        done, _ = await asyncio.wait([future], timeout=REPLACE_SECONDS)
-        if not done:
-            raise Refused("already-online")
+        try:
+            async with asyncio.timeout(REPLACE_SECONDS):
+                await future
+        except TimeoutError:
+            raise Refused("already-online") from None
 
     def _check_holds(self, session: Session, player: int | str) -> None:
         if session.closed:
