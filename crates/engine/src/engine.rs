@@ -295,6 +295,10 @@ impl Engine {
             // It has told of its panic itself (`lead.rs`).
             let _ = thread.join();
         }
+        // Sockets that nobody takes any more: a listener's, or one on its way to another reactor.
+        for mailbox in self.mailboxes.iter() {
+            mailbox.queue.take(&mut VecDeque::new());
+        }
     }
 
     /// Everything counted, as sections of names and values.

@@ -50,7 +50,8 @@ pub enum Event {
     Drained,
 }
 
-/// How much of one session's budget the packets next to each other in a batch hold.
+/// How much of one session's budget the packets next to each other in a batch hold: `bytes` is what
+/// they take of the arena, with all that stands before and between their payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     pub handle: Handle,

@@ -23,18 +23,17 @@ pub fn spawn<B: Back>(
         .spawn(move || {
             system::block_signals();
             // A panic is a fault of ours: it must not look like a quiet server.
-            match catch_unwind(AssertUnwindSafe(|| lead(&mut reactor))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => shared.fail(format!("reactor {number}: {error}")),
+            let fault = match catch_unwind(AssertUnwindSafe(|| lead(&mut reactor))) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => format!("reactor {number}: {error}"),
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().map(String::as_str);
                     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                    shared.fail(format!(
-                        "reactor {number} panicked: {}",
-                        text.unwrap_or("(no text)")
-                    ));
+                    format!("reactor {number} panicked: {}", text.unwrap_or("(no text)"))
                 }
-            }
+            };
+            shared.fail(fault);
+            reactor.abandon();
         })
 }
 

@@ -47,6 +47,10 @@ impl Default for Limits {
 impl Limits {
     /// Sets one limit by its name. The error says what was expected.
     pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
+        if !NAMES.contains(&name) {
+            let names = NAMES.join(", ");
+            return Err(format!("there is no limit {name:?}; there are {names}"));
+        }
         const LARGEST_PAYLOAD: u64 = 16 << 20; // pomelo's 24-bit length
         let (least, most) = match name {
             "max_payload" => (16, LARGEST_PAYLOAD - 1024),
@@ -74,12 +78,7 @@ impl Limits {
             "handshake_ms" => self.handshake_ms = value,
             "frame_ms" => self.frame_ms = value,
             "linger_ms" => self.linger_ms = value,
-            _ => {
-                return Err(format!(
-                    "there is no limit {name:?}; there are {}",
-                    NAMES.join(", ")
-                ))
-            }
+            _ => unreachable!("a name that is in NAMES"),
         }
         Ok(())
     }
@@ -104,6 +103,8 @@ pub const READ_BYTES: usize = 64 << 10;
 pub const ARENA_BYTES: usize = 256 << 10;
 /// Arenas and outbox batches kept for reuse; more are given back to the system.
 pub const SPARE_BATCHES: usize = 4;
+/// The longest text of an event (an address, the reason of an end); more is cut off.
+pub const TEXT_BYTES: usize = 1 << 10;
 /// How much is encoded for one connection before it is written.
 pub const WRITE_BYTES: usize = 64 << 10;
 /// What an unhandled packet costs beside its payload (its place in the batch), for the budgets.
@@ -132,7 +133,7 @@ mod tests {
     fn errors_name_what_was_expected() {
         let mut limits = Limits::default();
         assert!(limits
-            .set("nonsense", 4096)
+            .set("nonsense", 0)
             .unwrap_err()
             .contains("max_payload"));
         assert!(limits

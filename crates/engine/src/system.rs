@@ -209,14 +209,6 @@ pub fn release_free_memory() {
     }
 }
 
-/// Is this the error of a process or system out of descriptors or memory, to be retried later?
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
-}
-
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// How often this process has been forked into being: a child's count differs from its parent's.

@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 #[cfg(not(loom))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+/// How far back [`Channel::push_merging`] looks: as many producers may take turns.
+const LOOK_BACK: usize = crate::handle::REACTORS;
+
 pub struct Channel<T> {
     inner: Mutex<Inner<T>>,
     room: Condvar,
@@ -58,17 +61,20 @@ impl<T> Channel<T> {
         std::mem::replace(&mut inner.sleeping, false)
     }
 
-    /// As [`push`](Self::push), but first lets the last item that waits absorb this one: a consumer
-    /// that is behind then finds few large items instead of many small ones. `absorb` gives back
-    /// what it did not take (to be appended), or what is left over, as `Err` (to be reused).
+    /// As [`push`](Self::push), but first lets the last item that waits and goes with this one
+    /// absorb it: a consumer that is behind then finds few large items instead of many small ones,
+    /// also where several producers push in turn. `absorb` gives back what it did not take (to be
+    /// appended), or what is left over, as `Err` (to be reused).
     pub fn push_merging(
         &self,
         item: T,
         weight: usize,
+        goes_with: impl Fn(&T) -> bool,
         absorb: impl FnOnce(&mut T, T) -> Result<T, T>,
     ) -> (bool, Option<T>) {
         let mut inner = self.lock();
-        let left = match inner.queue.back_mut() {
+        let mut last = inner.queue.iter_mut().rev().take(LOOK_BACK);
+        let left = match last.find(|last| goes_with(last)) {
             None => Ok(item),
             Some(last) => absorb(last, item),
         };
@@ -188,6 +194,31 @@ mod tests {
         channel.take(&mut VecDeque::new());
         assert!(channel.prepare_sleep(true));
         assert!(channel.push_quietly(2));
+    }
+
+    #[test]
+    fn producers_that_take_turns_merge_each_with_its_own() {
+        let channel = Channel::default();
+        for number in 0..100 {
+            for producer in ["a", "b", "c"] {
+                let absorb = |last: &mut (_, Vec<_>), mut item: (_, Vec<_>)| {
+                    if last.1.len() == 30 {
+                        return Ok(item);
+                    }
+                    last.1.append(&mut item.1);
+                    Err(item)
+                };
+                let item = (producer, vec![number]);
+                let _ = channel.push_merging(item, 1, |of| of.0 == producer, absorb);
+            }
+        }
+        let mut taken = VecDeque::new();
+        channel.take(&mut taken);
+        assert_eq!(taken.len(), 12);
+        for producer in ["a", "b", "c"] {
+            let its = taken.iter().filter(|of| of.0 == producer);
+            assert!(its.flat_map(|of| &of.1).copied().eq(0..100));
+        }
     }
 
     #[test]

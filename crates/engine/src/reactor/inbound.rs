@@ -158,13 +158,13 @@ impl<B: Back> Reactor<B> {
         let ended = loop {
             match protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply) {
                 Ok(Decoded::Packet { consumed, packet }) => {
-                    if let Some(item) = self.item(handle, from, packet) {
+                    let item = self.item(handle, from, packet);
+                    from += consumed;
+                    if let Some(item) = item {
                         run.packets += 1;
-                        run.bytes += item.len;
+                        used = from;
                         self.batch.items.push(item);
                     }
-                    from += consumed;
-                    used = from;
                 }
                 Ok(Decoded::Control { consumed }) => from += consumed,
                 Ok(Decoded::Opened { consumed }) => {
@@ -186,6 +186,7 @@ impl<B: Back> Reactor<B> {
         };
         self.batch.used = used;
         if run.packets > 0 {
+            run.bytes = (used - begin) as u32;
             let cost = cost(run.packets, run.bytes);
             self.unhandled += cost;
             if let Some(session) = self.sessions.live(handle) {
@@ -240,6 +241,7 @@ impl<B: Back> Reactor<B> {
         };
         connection.partial = Vec::new();
         connection.need = 0;
+        connection.frame_since = 0;
         // The protocol's first heartbeat is the server's.
         if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
             if serving.heartbeats.is_some() {

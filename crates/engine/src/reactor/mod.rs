@@ -14,7 +14,9 @@ use crate::connection::{By, Connection, Stage};
 use crate::group::Groups;
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run};
-use crate::limits::{Limits, ACCEPTS_A_TURN, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES};
+use crate::limits::{
+    Limits, ACCEPTS_A_TURN, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES,
+};
 use crate::outbox::Handover;
 use crate::routes::Routes;
 use crate::session::{Sessions, NONE};
@@ -66,6 +68,8 @@ pub struct Reactor<B: Back> {
     handshakes: Deadlines,
     frames: Deadlines,
     lingering: Deadlines,
+    /// Listeners at which more waits than one turn may take.
+    accept_again: Vec<usize>,
     accept_retries: Deadlines,
     /// Replies of the protocol itself (a handshake's).
     reply: Vec<u8>,
@@ -131,6 +135,7 @@ impl<B: Back> Reactor<B> {
             handshakes: Deadlines::new(limits.handshake_ms),
             frames: Deadlines::new(limits.frame_ms),
             lingering: Deadlines::new(limits.linger_ms),
+            accept_again: Vec::new(),
             accept_retries: Deadlines::new(ACCEPT_RETRY_MS),
             reply: Vec::new(),
             told: 0,
@@ -171,7 +176,8 @@ impl<B: Back> Reactor<B> {
             return Next::Stopped;
         }
         let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
-        if !self.again.is_empty() || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
+        let more = !self.again.is_empty() || !self.accept_again.is_empty();
+        if more || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
             return Next::Again;
         }
         self.trim();
@@ -199,6 +205,9 @@ impl<B: Back> Reactor<B> {
     }
 
     fn read_all(&mut self) {
+        for listener in std::mem::take(&mut self.accept_again) {
+            self.accept(listener);
+        }
         for at in std::mem::take(&mut self.again) {
             if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
                 connection.queued = false;
@@ -234,6 +243,7 @@ impl<B: Back> Reactor<B> {
     /// Gives this turn's batch to Python: one lock, and one wake if Python sleeps.
     fn hand_in(&mut self) {
         if self.batch.items.is_empty() {
+            self.batch.used = 0; // nobody was told of what lies there
             return;
         }
         let now = self.back.now();
@@ -252,7 +262,11 @@ impl<B: Back> Reactor<B> {
             .unwrap_or_else(|| Box::new(Batch::new(self.number, ARENA_BYTES)));
         let full = std::mem::replace(&mut self.batch, fresh);
         let weight = full.used + full.items.len() * std::mem::size_of::<Item>() + 1;
-        let (wake, left) = self.shared.inbox.push_merging(full, weight, Batch::absorb);
+        let inbox = &self.shared.inbox;
+        // The order of one reactor's batches counts, that among reactors does not.
+        let number = self.number;
+        let (wake, left) =
+            inbox.push_merging(full, weight, |of| of.reactor == number, Batch::absorb);
         if let Some(mut emptied) = left {
             emptied.clear();
             self.spare.push(emptied);
@@ -343,25 +357,29 @@ impl<B: Back> Reactor<B> {
     }
 
     fn accept(&mut self, listener: usize) {
+        if self.listeners.get(listener).is_none_or(Option::is_none) {
+            return self.accept_again.push(listener); // our mailbox holds it
+        }
         for _ in 0..ACCEPTS_A_TURN {
             match self.back.accept(listener) {
                 Ok((stream, address)) => self.place(stream, address, listener),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if system::is_exhaustion(&error) => {
-                    self.statistics.counts.accept_failures.add(1);
-                    self.accept_retries.set(self.now_ms, listener as u32, 0);
-                    return;
-                }
-                // This one connection was gone before we took it; the next may be there.
-                Err(_) => self.statistics.counts.accept_failures.add(1),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    // This one was gone before we took it; the next may be there.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {
+                        self.statistics.counts.accept_failures.add(1);
+                    }
+                    // For want of descriptors, mostly: those in line stay there meanwhile.
+                    _ => {
+                        self.statistics.counts.accept_failures.add(1);
+                        self.accept_retries.set(self.now_ms, listener as u32, 0);
+                        return;
+                    }
+                },
             }
         }
         // More may wait, and an edge is told only once.
-        self.accept_retries.set(
-            self.now_ms.saturating_sub(ACCEPT_RETRY_MS),
-            listener as u32,
-            0,
-        );
+        self.accept_again.push(listener);
     }
 
     /// Gives a new connection to the reactor that has the fewest sessions.
@@ -476,6 +494,11 @@ impl<B: Back> Reactor<B> {
 
     /// An event with a short text, into this turn's batch.
     fn tell(&mut self, handle: Handle, event: Event, number: u32, text: &str) {
+        let mut end = text.len().min(TEXT_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &text[..end];
         if self.batch.room() < text.len() {
             self.hand_in();
         }
@@ -654,6 +677,11 @@ impl<B: Back> Reactor<B> {
         }
         self.mailboxes[self.number].queue.close();
         self.stopped = true;
+    }
+
+    /// After a fault of ours: nobody waits for room in a mailbox that nobody empties.
+    pub fn abandon(&self) {
+        self.mailboxes[self.number].queue.close();
     }
 
     fn publish(&mut self) {

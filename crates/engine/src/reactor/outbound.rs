@@ -78,11 +78,22 @@ impl<B: Back> Reactor<B> {
                     None => self.uncount(),
                 },
                 Handover::Listen { listener, socket } => self.serve(listener, socket),
-                Handover::Drain { reason } => self.drain_all(&reason),
-                Handover::Shutdown => self.shut_down(),
+                Handover::Drain { reason } => {
+                    self.carry_out(); // what was sent before it comes before the end
+                    self.drain_all(&reason);
+                }
+                Handover::Shutdown => {
+                    self.carry_out();
+                    self.shut_down();
+                }
             }
         }
         self.mail = mail;
+        self.carry_out();
+    }
+
+    /// Carries out the batches that have been taken from the mailbox.
+    fn carry_out(&mut self) {
         if self.out.batches.is_empty() {
             return;
         }
@@ -209,13 +220,13 @@ impl<B: Back> Reactor<B> {
         }
         if self.out.chain == self.out.shared_chain && self.out.shared_listener == listener {
             let scratch = std::mem::take(&mut self.out.scratch);
-            self.statistics
-                .counts
-                .packets_out
-                .add(self.out.shared_messages);
+            let counts = &self.statistics.counts;
+            let unsendable = self.out.chain.len() as u64 - self.out.shared_messages;
+            counts.packets_out.add(self.out.shared_messages);
+            counts.dropped_unsendable.add(unsendable);
             self.write_now(connection, &scratch);
             self.out.scratch = scratch;
-            return;
+            return self.apply_policy(handle);
         }
         let Some(Some(serving)) = self.listeners.get(listener as usize) else {
             return;
@@ -225,7 +236,7 @@ impl<B: Back> Reactor<B> {
         scratch.clear();
         self.out.shared_chain.clear();
         let (mut messages, mut all_to_groups) = (0u64, true);
-        let mut kicked = false;
+        let mut kick = None;
         for at in 0..self.out.chain.len() {
             let (batch, item) = self.out.chain[at];
             let content = &self.out.batches[batch as usize];
@@ -234,7 +245,9 @@ impl<B: Back> Reactor<B> {
             let body = content.payload(entry);
             let Some(waits) = waits(entry) else { continue };
             if waits == Waits::Kick {
-                kicked = true;
+                let behind = self.out.chain.len() - at - 1;
+                self.statistics.counts.dropped_gone.add(behind as u64);
+                kick = Some(text(body).into_owned());
                 break;
             }
             match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
@@ -245,24 +258,11 @@ impl<B: Back> Reactor<B> {
                 all_to_groups = false;
                 self.write_now(connection, &scratch);
                 scratch.clear();
-                let open = self.connection_of(handle) == Some(connection);
-                let blocked = |of: &crate::connection::Connection<_>| of.blocked;
-                if open
-                    && self.connections[connection as usize]
-                        .as_ref()
-                        .is_some_and(blocked)
-                {
-                    self.make_wait(handle, at + 1);
-                }
-                if !open
-                    || self
-                        .sessions
-                        .live(handle)
-                        .is_none_or(|of| of.waiting.is_some())
-                {
+                let open = self.connections[connection as usize].as_ref();
+                if open.is_none_or(|of| of.blocked) {
                     self.statistics.counts.packets_out.add(messages);
                     self.out.scratch = scratch;
-                    return;
+                    return self.make_wait(handle, at + 1);
                 }
             }
         }
@@ -276,18 +276,19 @@ impl<B: Back> Reactor<B> {
             self.out.shared_messages = messages;
         }
         self.out.scratch = scratch;
-        if kicked {
-            let (batch, item) = self
-                .out
-                .chain_item(|entry| matches!(entry.action, Action::Kick { .. }));
-            let content = &self.out.batches[batch];
-            let reason = text(content.payload(&content.items[item])).into_owned();
-            self.end_kicked(handle, connection, &reason);
+        match kick {
+            Some(reason) => self.end_kicked(handle, connection, &reason),
+            None => self.apply_policy(handle),
         }
     }
 
     /// Keeps the messages of this turn's chain, from the `from`th on, until the connection takes them.
     fn make_wait(&mut self, handle: Handle, from: usize) {
+        if self.sessions.live(handle).is_none() {
+            let rest = self.out.chain.len() - from;
+            self.statistics.counts.dropped_gone.add(rest as u64);
+            return;
+        }
         let mut added = 0;
         for at in from..self.out.chain.len() {
             let (batch, item) = self.out.chain[at];
@@ -317,6 +318,9 @@ impl<B: Back> Reactor<B> {
 
     /// A reader that is too slow is disconnected: it would only ever see the past.
     fn apply_policy(&mut self, handle: Handle) {
+        if self.out.total == 0 {
+            return;
+        }
         let Some(session) = self.sessions.live(handle) else {
             return;
         };
@@ -325,8 +329,9 @@ impl<B: Back> Reactor<B> {
         let Some(Some(of)) = self.connections.get(connection as usize) else {
             return;
         };
-        let over = waiting + of.unsent_bytes() > self.limits.outbound_session_bytes
-            || self.out.total > self.limits.outbound_total_bytes;
+        let its = waiting + of.unsent_bytes();
+        let over = its > self.limits.outbound_session_bytes
+            || its > 0 && self.out.total > self.limits.outbound_total_bytes;
         if over {
             self.trim_due = true;
             self.close(connection, By::Server, "slow");
@@ -341,13 +346,16 @@ impl<B: Back> Reactor<B> {
         let mut taken = 0;
         if !connection.blocked && connection.unsent.is_empty() {
             self.statistics.counts.writes.add(1);
-            match connection.stream.write(bytes) {
+            let mut result = connection.stream.write(bytes);
+            while matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
+                result = connection.stream.write(bytes); // no edge would follow
+            }
+            match result {
                 Ok(count) => {
                     self.statistics.counts.bytes_out.add(count as u64);
                     taken = count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return self.close(at, By::Network, "reset"),
             }
             if taken == bytes.len() {
@@ -416,6 +424,8 @@ impl<B: Back> Reactor<B> {
             self.out.total -= message.cost();
             if message.what == Waits::Kick {
                 self.out.total -= waiting.bytes;
+                let behind = waiting.messages.len() as u64;
+                self.statistics.counts.dropped_gone.add(behind);
                 self.put_unsent(at, encoded);
                 self.end_kicked(handle, at, &text(&message.body));
                 return true;
@@ -557,18 +567,6 @@ impl<B: Back> Reactor<B> {
             connection.queued = true;
             self.again.push(at);
         }
-    }
-}
-
-impl Outbound {
-    /// Which item of the present chain this is: batch and place.
-    fn chain_item(&self, wanted: impl Fn(&OutItem) -> bool) -> (usize, usize) {
-        let places = self
-            .chain
-            .iter()
-            .map(|&(batch, item)| (batch as usize, item as usize));
-        let mut fitting = places.filter(|&(batch, item)| wanted(&self.batches[batch].items[item]));
-        fitting.next().unwrap_or((0, 0))
     }
 }
 

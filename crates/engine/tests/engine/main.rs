@@ -1,0 +1,11 @@
+//! The engine as its user sees it, on the memory back: time is passed in, nothing runs by itself.
+//! `sockets` alone has threads and the system's clock.
+
+mod deadlines;
+mod ends;
+mod groups;
+mod inbound;
+mod outbound;
+mod sessions;
+mod sockets;
+mod world;
