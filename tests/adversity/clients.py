@@ -31,7 +31,11 @@ class Client:
         if receive_buffer:
             # Before connecting: later the window has been offered already.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect((parts.hostname, parts.port))
+        try:
+            self.socket.connect((parts.hostname, parts.port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = bytearray()
         if hello and self.protocol == "pomelo":
@@ -49,6 +53,12 @@ class Client:
         self.write(package(HANDSHAKE, HELLO))
         assert self.hear().kind == "handshake"
         self.write(package(ACK))
+
+    @property
+    def address(self) -> str:
+        """As its session has it."""
+        host, port = self.socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def write(self, data: bytes) -> None:
         self.socket.sendall(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import uvloop
 from msgspec import Struct
 
-from photinus import App, Closed, Node, Routes, Session
+from photinus import App, Closed, Group, Node, Routes, Session
 from photinus.config import Config, EngineSection, Limits
 from photinus.node import run
 from tests.adversity.clients import DEADLINE, Client
@@ -91,6 +91,16 @@ class Server:
 
         return asyncio.run_coroutine_threadsafe(body(), self.loop).result(DEADLINE)
 
+    def send(self, to: Iterable[Session | Group], bodies: Iterable[bytes]) -> None:
+        """Sends all of them to each, in one turn of the loop. Route 1 is one in every protocol."""
+
+        def turn() -> None:
+            for body in bodies:
+                for receiver in to:
+                    receiver.send(1, body)
+
+        self.call(turn)
+
     def count(self, name: str) -> int:
         """One of the engine's counters."""
         return int(self.node.statistics()["engine"][name])
@@ -111,6 +121,23 @@ class Server:
     def until(self, what: Callable[[], object]) -> None:
         """Waits until it is true."""
         wait_until(what, lambda: f"; counted: {self.node.statistics()}")
+
+    @contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Keeps the loop's thread busy with nothing, in pure Python, until the block is left."""
+        begun, over = threading.Event(), threading.Event()
+
+        def spin() -> None:
+            begun.set()
+            while not over.is_set():
+                pass
+
+        self.loop.call_soon_threadsafe(spin)
+        assert begun.wait(DEADLINE)
+        try:
+            yield
+        finally:
+            over.set()
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)
