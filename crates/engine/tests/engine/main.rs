@@ -7,5 +7,6 @@ mod groups;
 mod inbound;
 mod outbound;
 mod sessions;
+mod simulation;
 mod sockets;
 mod world;
