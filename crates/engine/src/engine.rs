@@ -3,7 +3,7 @@
 use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
 use crate::inbox::Batch;
-use crate::limits::Limits;
+use crate::limits::{Limits, BACKLOG};
 use crate::listener::ListenUrl;
 use crate::memory::{Hub, Memory, MemoryConnection};
 use crate::outbox::{Handover, OutBatch};
@@ -168,6 +168,7 @@ impl Engine {
                     }
                 }
                 let socket = bound.ok_or(last)?;
+                system::set_backlog(&socket, BACKLOG)?;
                 (socket.local_addr()?.port(), Some(socket))
             }
         };

@@ -113,6 +113,9 @@ pub const PACKET_OVERHEAD: usize = 32;
 pub const QUARANTINE_MS: u64 = 1_000;
 /// Connections taken from a listener in one turn, so that a storm of them does not stop the game.
 pub const ACCEPTS_A_TURN: usize = 256;
+/// Connections that the system completes before we accept them; the next one's client would try again
+/// only after a second. As many as Linux allows by default: everybody comes back at once.
+pub const BACKLOG: i32 = 4096;
 /// When accepting failed for want of descriptors, it is tried again after this.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 

@@ -174,6 +174,15 @@ impl Sleeper {
     }
 }
 
+/// How many connections may wait at this listener to be accepted; the system has its own bound, too.
+pub fn set_backlog(listener: &impl AsRawFd, connections: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers. On a socket that listens already this changes its backlog only.
+    match unsafe { libc::listen(listener.as_raw_fd(), connections) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Raises the soft limit of open files to the hard one, as servers with many connections do.
 pub fn raise_open_files() {
     let mut limit = libc::rlimit {
