@@ -44,7 +44,7 @@ pub enum Event {
     Packet(Kind),
     /// A session is there; its listener's number is in `number`, its address's text in the arena.
     Opened,
-    /// A session has ended; the reason is in `number` (`CloseReason as u32`), a text in the arena.
+    /// A session has ended; by whom is in `number` (`By as u32`), the reason's text in the arena.
     Closed,
     /// The reactor was told to drain, and no connection is left.
     Drained,

@@ -49,7 +49,6 @@ pub struct Waiting {
 
 pub struct Message {
     pub what: Waits,
-    /// Shared among the receivers of a group.
     pub body: Arc<[u8]>,
 }
 
