@@ -111,6 +111,8 @@ pub const WRITE_BYTES: usize = 64 << 10;
 pub const PACKET_OVERHEAD: usize = 32;
 /// A slot rests so long before it is used again.
 pub const QUARANTINE_MS: u64 = 1_000;
+/// Events taken in one wait; more are told of by the next.
+pub const EVENTS_A_TURN: usize = 1024;
 /// Connections taken from a listener in one turn, so that a storm of them does not stop the game.
 pub const ACCEPTS_A_TURN: usize = 256;
 /// Connections that the system completes before we accept them; the next one's client would try again

@@ -1,6 +1,7 @@
 //! The back that serves: TCP sockets, the system's poller and clock.
 
 use crate::back::{Back, Ready, Source, Stream};
+use crate::limits::EVENTS_A_TURN;
 use crate::system;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -11,8 +12,6 @@ use std::time::Duration;
 const MAILBOX: usize = usize::MAX;
 /// Listeners' tokens count down from here, connections' up from 0.
 const LISTENERS: usize = usize::MAX / 2;
-/// Events taken in one wait; more are told of by the next.
-const EVENTS: usize = 1024;
 
 pub struct Sockets {
     poll: Poll,
@@ -24,7 +23,7 @@ impl Sockets {
     pub fn new() -> io::Result<(Sockets, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(MAILBOX))?);
-        let events = Events::with_capacity(EVENTS);
+        let events = Events::with_capacity(EVENTS_A_TURN);
         Ok((
             Sockets {
                 poll,

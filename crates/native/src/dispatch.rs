@@ -6,8 +6,9 @@
 //! `closed` last. No borrow of a `GilCell` is held while Python runs.
 
 use crate::coroutine::{self, First};
-use crate::engine::{Engine, Installed};
+use crate::engine::Engine;
 use crate::handler::Entry;
+use crate::installed::Installed;
 use crate::session::{Parked, Session, Waiting};
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
@@ -73,6 +74,14 @@ pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
     let py = owner.py();
     let engine = owner.get();
     let Some(installed) = engine.installed(py) else {
+        // Shut down before all was handled. Nobody is left to do it, and what stays there would
+        // keep a loop of ours from ever sleeping.
+        engine.inner.shared.inbox.take(&mut VecDeque::new());
+        engine.work.with(py, |work| {
+            if let Some(work) = work {
+                *work = Work::default();
+            }
+        });
         return Ok(false);
     };
     // Taken out, so that a handler that comes back here (a nested loop) finds nothing to do twice.

@@ -4,29 +4,28 @@ use crate::cork::{Cork, Owed};
 use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
-use crate::handler::{by_format, index, Entry, Handler};
+use crate::handler::{by_format, Handler};
+use crate::installed::Installed;
 use crate::memory::MemoryConnection;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
 use crate::task::{Current, HandlerTask};
+use crate::turn::me;
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
 use photinus_engine::limits::Limits;
-use photinus_engine::outbox::{Action, FormatSet, OutRoute, What, NO_NUMBER};
+use photinus_engine::outbox::{Action, FormatSet};
 use photinus_engine::routes::Routes;
 use photinus_engine::shared::format_of;
 use photinus_engine::system::Sleeper;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
-
-/// Names that messages are sent under. Each is kept for good, so they must not be made up a message.
-const OUT_ROUTES: usize = 65_536;
 
 /// One reactor's sessions, by place in its table.
 type Seats = Vec<Option<(Handle, Py<Session>)>>;
@@ -45,34 +44,17 @@ pub struct Engine {
     seats: GilCell<Vec<Seats>>,
     groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
-    out_routes: Py<PyDict>,
+    pub(crate) out_routes: Py<PyDict>,
     installed: GilCell<Option<Arc<Installed>>>,
     owner: GilCell<Option<Py<PyAny>>>,
     sleeper: GilCell<Option<Arc<Sleeper>>>,
     /// `call_soon(flush)` of a loop that is not ours, and whether it has been called.
-    foreign: GilCell<Option<(Py<PyAny>, bool)>>,
+    pub(crate) foreign: GilCell<Option<(Py<PyAny>, bool)>>,
     drained: GilCell<Option<(Py<PyAny>, usize)>>,
     /// Which thread the loop runs on (`me`); 0: not known yet.
-    loop_thread: AtomicUsize,
+    pub(crate) loop_thread: AtomicUsize,
     /// When the present turn began, if it has packets: raw clock.
-    turn_began: GilCell<u64>,
-}
-
-/// What the application is, set once.
-pub struct Installed {
-    pub session_type: Py<PyAny>,
-    pub handlers: Vec<(Py<PyAny>, Arc<Entry>)>,
-    pub default: Option<Arc<Entry>>,
-    pub opened: Option<Py<PyAny>>,
-    pub closed: Option<Py<PyAny>>,
-    pub failed: Py<PyAny>,
-    pub unknown_route: Py<PyAny>,
-    pub login_required: Py<PyAny>,
-    pub encoders: [Py<PyAny>; 2],
-    pub event_loop: Py<PyAny>,
-    pub context: Py<PyAny>,
-    pub task_type: Py<PyAny>,
-    pub current: Current,
+    pub(crate) turn_began: GilCell<u64>,
 }
 
 #[pymethods]
@@ -559,105 +541,6 @@ impl Engine {
             .map_or("", |of| of.protocol.name())
     }
 
-    pub fn send(
-        &self,
-        py: Python<'_>,
-        (handle, format, closed): (Handle, FormatSet, bool),
-        route: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        self.check()?;
-        if closed {
-            self.counts.dropped_closed.add(1);
-            return Ok(());
-        }
-        let what = What::Push(self.out_route(py, route)?);
-        let action = Action::Send { to: handle, what };
-        if let Ok(bytes) = message.cast::<PyBytes>() {
-            self.post(py, handle.reactor(), action, bytes.as_bytes());
-        } else {
-            let encoded = self.encode(py, format, message)?;
-            self.post(py, handle.reactor(), action, encoded.as_bytes());
-        }
-        Ok(())
-    }
-
-    /// Corks one item, and sees to it that the cork is opened.
-    #[inline]
-    pub fn post(&self, py: Python<'_>, reactor: usize, action: Action, payload: &[u8]) {
-        let full = self.cork.push(py, reactor, action, payload);
-        if full || self.loop_thread.load(Relaxed) != me() {
-            return self.cork.flush(py, &self.inner, &self.counts);
-        }
-        let call_soon = self.foreign.with(py, |foreign| match foreign {
-            Some((call_soon, called)) => {
-                let first = !std::mem::replace(called, true);
-                first.then(|| call_soon.clone_ref(py))
-            }
-            None => None,
-        });
-        if let Some(call_soon) = call_soon {
-            // A loop that is closed calls nothing any more: then this is the last chance.
-            if call_soon.call0(py).is_err() {
-                self.cork.flush(py, &self.inner, &self.counts);
-            }
-        }
-    }
-
-    pub fn encode<'py>(
-        &self,
-        py: Python<'py>,
-        format: FormatSet,
-        message: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let Some(installed) = self.installed(py) else {
-            return Err(PyRuntimeError::new_err("the engine has been shut down"));
-        };
-        let encoded = installed.encoders[index(format)]
-            .bind(py)
-            .call1((message,))?;
-        Ok(encoded.cast_into::<PyBytes>()?)
-    }
-
-    fn out_route(&self, py: Python<'_>, route: &Bound<'_, PyAny>) -> PyResult<OutRoute> {
-        let known = self.out_routes.bind(py);
-        if let Some(index) = known.get_item(route)? {
-            return Ok(OutRoute::Named(index.extract()?));
-        }
-        let (name, number) = if let Ok(name) = route.cast::<PyString>() {
-            (name.to_str()?.to_owned(), NO_NUMBER)
-        } else if route.is_instance_of::<PyInt>() {
-            let number: u32 = route.extract()?;
-            (number.to_string(), number)
-        } else {
-            let text = format!(
-                "route: expected str or int, not {}",
-                route.get_type().name()?
-            );
-            return Err(PyTypeError::new_err(text));
-        };
-        if name.len() > usize::from(u8::MAX) {
-            return Err(PyValueError::new_err("route: a name has at most 255 bytes"));
-        }
-        if known.len() >= OUT_ROUTES {
-            let text = format!(
-                "route: {OUT_ROUTES} names have been sent under; put what varies into the message"
-            );
-            return Err(PyValueError::new_err(text));
-        }
-        let index = known.len() as u32;
-        known.set_item(route, index)?;
-        for reactor in 0..self.inner.reactors() {
-            self.post(
-                py,
-                reactor,
-                Action::NameRoute { index, number },
-                name.as_bytes(),
-            );
-        }
-        Ok(OutRoute::Named(index))
-    }
-
     /// A reactor has no session left; the last one's word is passed on.
     pub fn reactor_drained(&self, py: Python<'_>) -> PyResult<()> {
         let done = self.drained.with(py, |drained| match drained {
@@ -670,28 +553,6 @@ impl Engine {
         match done {
             Some((done, _)) => done.call0(py).map(drop),
             None => Ok(()),
-        }
-    }
-
-    fn begin_turn(&self, py: Python<'_>) {
-        self.loop_thread.store(me(), Relaxed);
-        self.counts.turns.add(1);
-        let now = self.clock.raw();
-        self.turn_began.with(py, |began| *began = now);
-    }
-
-    /// The time of a turn counts as spent for packets if it had any.
-    fn end_turn(&self, py: Python<'_>) {
-        let began = self.turn_began.with(py, std::mem::take);
-        let had_packets = self.work.with(py, |work| {
-            work.as_mut()
-                .is_some_and(|work| std::mem::take(&mut work.had_packets))
-        });
-        if had_packets && began != 0 {
-            self.counts.turns_with_packets.add(1);
-            self.counts
-                .gil_ns
-                .add(self.clock.delta_as_nanos(began, self.clock.raw()));
         }
     }
 }
@@ -710,11 +571,4 @@ pub fn raised(error: EngineError) -> PyErr {
         },
         other => PyRuntimeError::new_err(other.to_string()),
     }
-}
-
-/// A number of the calling thread, never 0.
-#[inline]
-fn me() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }

@@ -10,10 +10,13 @@ mod engine;
 mod gil;
 mod groups;
 mod handler;
+mod installed;
 mod memory;
+mod sending;
 mod session;
 mod statistics;
 mod task;
+mod turn;
 
 use pyo3::prelude::*;
 

@@ -1,22 +1,23 @@
 //! A reactor: a poller, the connections and sessions that belong to it for life, and a mailbox.
 //!
-//! One turn ([`Reactor::turn`]): take what the poller tells, read it into this turn's batch
-//! (`inbound.rs`), hand the batch to Python, carry out what the mailbox holds with one write a
-//! connection (`outbound.rs`), then the deadlines. Whoever calls `turn` leads the reactor at that
+//! One turn ([`Reactor::turn`]): take what the poller tells (`arrivals.rs`), read it into this turn's
+//! batch (`inbound.rs`), hand the batch to Python, carry out what the mailbox holds with one write a
+//! connection (`outbound.rs`), then what is due (`clock.rs`). How things end stands in `ends.rs`. Whoever calls `turn` leads the reactor at that
 //! moment (`lead.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
 
+mod arrivals;
+mod clock;
 mod deadlines;
+mod ends;
 mod inbound;
 mod outbound;
 
 use crate::back::{Back, Ready, Source};
-use crate::connection::{By, Connection, Stage};
+use crate::connection::Connection;
 use crate::group::Groups;
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run};
-use crate::limits::{
-    Limits, ACCEPTS_A_TURN, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES,
-};
+use crate::limits::{Limits, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES};
 use crate::outbox::Handover;
 use crate::routes::Routes;
 use crate::session::{Sessions, NONE};
@@ -28,7 +29,6 @@ use outbound::Outbound;
 use photinus_proto::codec::Protocol;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 const NS_A_MS: u64 = 1_000_000;
@@ -332,166 +332,6 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// Serves a listener's connections from now on.
-    fn serve(&mut self, number: usize, socket: Option<mio::net::TcpListener>) {
-        let Some(listener) = self.shared.listener(number) else {
-            return;
-        };
-        if let Some(socket) = socket {
-            // A listener that the poller does not take accepts nothing, and this count says so.
-            if self.back.listen(number, socket).is_err() {
-                self.statistics.counts.accept_failures.add(1);
-            }
-        }
-        self.routes = self.shared.routes();
-        if self.listeners.len() <= number {
-            self.listeners.resize_with(number + 1, || None);
-        }
-        let heartbeat_ms = listener.protocol.heartbeat().map(u64::from);
-        self.listeners[number] = Some(Serving {
-            format: crate::shared::format_of(&listener.protocol),
-            protocol: listener.protocol,
-            heartbeats: heartbeat_ms.map(Deadlines::new),
-            heartbeat_ms: heartbeat_ms.unwrap_or(0),
-        });
-    }
-
-    fn accept(&mut self, listener: usize) {
-        if self.listeners.get(listener).is_none_or(Option::is_none) {
-            return self.accept_again.push(listener); // our mailbox holds it
-        }
-        for _ in 0..ACCEPTS_A_TURN {
-            match self.back.accept(listener) {
-                Ok((stream, address)) => self.place(stream, address, listener),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return,
-                    // This one was gone before we took it; the next may be there.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {
-                        self.statistics.counts.accept_failures.add(1);
-                    }
-                    // For want of descriptors, mostly: those in line stay there meanwhile.
-                    _ => {
-                        self.statistics.counts.accept_failures.add(1);
-                        self.accept_retries.set(self.now_ms, listener as u32, 0);
-                        return;
-                    }
-                },
-            }
-        }
-        // More may wait, and an edge is told only once.
-        self.accept_again.push(listener);
-    }
-
-    /// Gives a new connection to the reactor that has the fewest sessions.
-    fn place(&mut self, stream: B::Stream, address: String, listener: usize) {
-        self.statistics.counts.accepted.add(1);
-        if self.draining.is_some() || self.shared.live.load(Relaxed) >= self.limits.sessions {
-            self.statistics.counts.refused_full.add(1);
-            return; // dropping the stream closes it
-        }
-        self.shared.live.fetch_add(1, Relaxed);
-        let load = |at: &usize| self.shared.load[*at].load(Relaxed);
-        let least = (0..self.mailboxes.len())
-            .min_by_key(load)
-            .unwrap_or(self.number);
-        self.shared.load[least].fetch_add(1, Relaxed);
-        if least == self.number {
-            return self.adopt(stream, address, listener);
-        }
-        match self.back.part_with(stream) {
-            Ok(stream) => {
-                self.statistics.counts.wakes.add(1);
-                self.mailboxes[least].post(
-                    Handover::Adopt {
-                        stream,
-                        address,
-                        listener,
-                    },
-                    1,
-                );
-            }
-            Err(stream) => self.adopt(stream, address, listener),
-        }
-    }
-
-    fn adopt(&mut self, mut stream: B::Stream, address: String, listener: usize) {
-        let Some(Some(serving)) = self.listeners.get(listener) else {
-            return self.uncount();
-        };
-        if self.draining.is_some() {
-            // Another reactor accepted it before it heard of the end.
-            self.statistics.counts.refused_full.add(1);
-            return self.uncount();
-        }
-        let protocol = serving.protocol.clone();
-        let at = self.vacant.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() as u32 - 1
-        });
-        if self.back.watch(&mut stream, at).is_err() {
-            self.statistics.counts.accept_failures.add(1);
-            self.vacant.push(at);
-            return self.uncount();
-        }
-        self.serial = self.serial.wrapping_add(1);
-        let stage = if protocol.has_handshake() {
-            Stage::Handshake
-        } else {
-            Stage::Open
-        };
-        let mut connection = Connection::new(
-            stream,
-            self.serial,
-            listener as u16,
-            stage,
-            protocol.peer(),
-            self.now_ms,
-        );
-        connection.readable = true; // it may have spoken before it was watched
-        connection.queued = true;
-        if stage == Stage::Handshake {
-            self.handshakes.set(self.now_ms, at, self.serial);
-        }
-        self.connections[at as usize] = Some(connection);
-        self.addresses.insert(at, address.into_boxed_str());
-        if stage == Stage::Open && !self.open_session(at) {
-            return;
-        }
-        self.again.push(at);
-    }
-
-    fn uncount(&mut self) {
-        self.shared.live.fetch_sub(1, Relaxed);
-        self.shared.load[self.number].fetch_sub(1, Relaxed);
-    }
-
-    /// The session begins, and Python is told. `false`: there was no slot, the connection is closed.
-    fn open_session(&mut self, at: u32) -> bool {
-        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
-            return false;
-        };
-        let listener = connection.listener;
-        let Some(handle) = self.sessions.open(at, listener, self.now_ms) else {
-            self.statistics.counts.refused_full.add(1);
-            self.close(at, By::Server, "full");
-            return false;
-        };
-        connection.session = handle;
-        connection.stage = Stage::Open;
-        let serial = connection.serial;
-        let address = self.addresses.remove(&at).unwrap_or_default();
-        self.statistics.counts.sessions_opened.add(1);
-        self.tell(handle, Event::Opened, u32::from(listener), &address);
-        if let Some(Some(Serving {
-            heartbeats: Some(heartbeats),
-            ..
-        })) = self.listeners.get_mut(listener as usize)
-        {
-            heartbeats.set(self.now_ms, at, serial);
-        }
-        true
-    }
-
     /// An event with a short text, into this turn's batch.
     fn tell(&mut self, handle: Handle, event: Event, number: u32, text: &str) {
         let mut end = text.len().min(TEXT_BYTES);
@@ -515,168 +355,11 @@ impl<B: Back> Reactor<B> {
         });
     }
 
-    /// Ends the connection now, and its session with it.
-    fn close(&mut self, at: u32, by: By, reason: &str) {
-        let Some(mut connection) = self.connections[at as usize].take() else {
-            return;
-        };
-        self.back.forget(&mut connection.stream);
-        self.vacant.push(at);
-        self.addresses.remove(&at);
-        self.out.total -= connection.unsent_bytes();
-        self.count_end(connection.stage, by, reason);
-        if connection.session != Handle::NONE {
-            self.end_session(connection.session, by, reason);
-        }
-        self.uncount();
-    }
-
-    /// The session is over; its connection may still be lingering.
-    fn end_session(&mut self, handle: Handle, by: By, reason: &str) {
-        if self.sessions.live(handle).is_none_or(|session| {
-            self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
-            false
-        }) {
-            return;
-        }
-        self.groups.leave_all(handle, &mut self.sessions);
-        if let Some(waiting) = self.sessions.end(handle) {
-            self.out.total -= waiting.bytes;
-            self.statistics
-                .counts
-                .dropped_gone
-                .add(waiting.messages.len() as u64);
-        }
-        self.statistics.counts.sessions_closed.add(1);
-        self.tell(handle, Event::Closed, by as u32, reason);
-    }
-
-    fn count_end(&self, stage: Stage, by: By, reason: &str) {
-        if stage == Stage::Lingering {
-            return; // counted when its session ended
-        }
-        let counts = &self.statistics.counts;
-        match (by, reason) {
-            (By::Client, _) => counts.closed_left.add(1),
-            (By::Network, "heartbeat") => counts.closed_heartbeat.add(1),
-            (By::Network, _) => counts.closed_reset.add(1),
-            (By::Server, "slow") => counts.closed_slow.add(1),
-            (By::Server, "shutdown") => counts.closed_shutdown.add(1),
-            (By::Server, _) => counts.closed_kicked.add(1),
-            (By::Protocol, "handshake-timeout") => counts.closed_handshake_timeout.add(1),
-            (By::Protocol, "frame-timeout") => counts.closed_frame_timeout.add(1),
-            (By::Protocol, _) => counts.closed_protocol.add(1),
-        }
-    }
-
-    fn meet_deadlines(&mut self) {
-        let now = self.now_ms;
-        while let Some((listener, _)) = self.accept_retries.pop_due(now) {
-            self.accept(listener as usize);
-        }
-        while let Some((at, serial)) = self.handshakes.pop_due(now) {
-            if self
-                .same(at, serial)
-                .is_some_and(|of| of.stage == Stage::Handshake)
-            {
-                self.refuse(at, "handshake-timeout");
-            }
-        }
-        while let Some((at, serial)) = self.lingering.pop_due(now) {
-            if self.same(at, serial).is_some() {
-                self.cut_off(at);
-            }
-        }
-        while let Some((at, serial)) = self.frames.pop_due(now) {
-            let frame_ms = self.limits.frame_ms;
-            let Some(connection) = self.same(at, serial) else {
-                continue;
-            };
-            connection.frame_clock = false;
-            let since = connection.frame_since;
-            if since == 0 || connection.stage == Stage::Lingering {
-                continue;
-            }
-            if now >= since + frame_ms && !connection.readable {
-                self.refuse(at, "frame-timeout");
-            } else {
-                connection.frame_clock = true;
-                self.frames.set(now, at, serial);
-            }
-        }
-        self.beat();
-    }
-
-    /// Heartbeats: ours are sent by the clock; a peer that was silent for two intervals is gone,
-    /// unless it is us who do not read it.
-    fn beat(&mut self) {
-        for listener in 0..self.listeners.len() {
-            while let Some(serving) = &mut self.listeners[listener] {
-                let (interval, protocol) = (serving.heartbeat_ms, serving.protocol.clone());
-                let Some(heartbeats) = &mut serving.heartbeats else {
-                    break;
-                };
-                let Some((at, serial)) = heartbeats.pop_due(self.now_ms) else {
-                    break;
-                };
-                let now = self.now_ms;
-                let Some(connection) = self.same(at, serial) else {
-                    continue;
-                };
-                if connection.stage != Stage::Open {
-                    continue;
-                }
-                if now.saturating_sub(connection.heard) > 2 * interval && !connection.readable {
-                    self.close(at, By::Network, "heartbeat");
-                    continue;
-                }
-                // One that does not take what it has been sent gets no heartbeat on top of it.
-                if connection.unsent_bytes() == 0 {
-                    self.statistics.counts.heartbeats_sent.add(1);
-                    self.write_now(at, protocol.heartbeat_frame());
-                }
-                if let Some(Some(Serving {
-                    heartbeats: Some(heartbeats),
-                    ..
-                })) = self.listeners.get_mut(listener)
-                {
-                    heartbeats.set(now, at, serial);
-                }
-            }
-        }
-    }
-
     fn same(&mut self, at: u32, serial: u32) -> Option<&mut Connection<B::Stream>> {
         self.connections
             .get_mut(at as usize)?
             .as_mut()
             .filter(|of| of.serial == serial)
-    }
-
-    fn drain_all(&mut self, reason: &str) {
-        self.back.stop_listening();
-        self.draining = Some(reason.into());
-        for at in 0..self.connections.len() as u32 {
-            let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake;
-            if self.connections[at as usize]
-                .as_ref()
-                .is_some_and(handshaking)
-            {
-                self.close(at, By::Server, reason);
-            }
-        }
-        for handle in self.sessions.handles() {
-            self.kick(handle, reason);
-        }
-    }
-
-    fn shut_down(&mut self) {
-        self.back.stop_listening();
-        for at in 0..self.connections.len() as u32 {
-            self.close(at, By::Server, "shutdown");
-        }
-        self.mailboxes[self.number].queue.close();
-        self.stopped = true;
     }
 
     /// After a fault of ours: nobody waits for room in a mailbox that nobody empties.

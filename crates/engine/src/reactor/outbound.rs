@@ -247,7 +247,7 @@ impl<B: Back> Reactor<B> {
             if waits == Waits::Kick {
                 let behind = self.out.chain.len() - at - 1;
                 self.statistics.counts.dropped_gone.add(behind as u64);
-                kick = Some(text(body).into_owned());
+                kick = Some(String::from_utf8_lossy(body).into_owned());
                 break;
             }
             match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
@@ -427,7 +427,7 @@ impl<B: Back> Reactor<B> {
                 let behind = waiting.messages.len() as u64;
                 self.statistics.counts.dropped_gone.add(behind);
                 self.put_unsent(at, encoded);
-                self.end_kicked(handle, at, &text(&message.body));
+                self.end_kicked(handle, at, &String::from_utf8_lossy(&message.body));
                 return true;
             }
             match encode(
@@ -458,114 +458,6 @@ impl<B: Back> Reactor<B> {
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             connection.unsent = encoded;
             connection.sent = 0;
-        }
-    }
-
-    /// From the reactor itself (drain): behind all that the session was sent.
-    pub(super) fn kick(&mut self, handle: Handle, reason: &str) {
-        let Some(session) = self.sessions.live(handle) else {
-            return;
-        };
-        let at = session.connection;
-        if let Some(waiting) = &mut session.waiting {
-            let message = Message {
-                what: Waits::Kick,
-                body: reason.as_bytes().into(),
-            };
-            waiting.bytes += message.cost();
-            self.out.total += message.cost();
-            waiting.messages.push_back(message);
-            return self.limit_goodbye(handle);
-        }
-        self.end_kicked(handle, at, reason);
-    }
-
-    /// One that is to go, and does not read what comes before its goodbye, is not waited for long.
-    fn limit_goodbye(&mut self, handle: Handle) {
-        let Some(at) = self.connection_of(handle) else {
-            return;
-        };
-        if let Some(Some(connection)) = self.connections.get(at as usize) {
-            self.lingering.set(self.now_ms, at, connection.serial);
-        }
-    }
-
-    /// Its time to read the last is up.
-    pub(super) fn cut_off(&mut self, at: u32) {
-        let Some(Some(connection)) = self.connections.get(at as usize) else {
-            return;
-        };
-        let session = self.sessions.live(connection.session);
-        let waiting = session.and_then(|session| session.waiting.as_ref());
-        let goodbye = waiting.and_then(|of| of.messages.iter().find(|of| of.what == Waits::Kick));
-        let reason = goodbye.map_or("kicked".into(), |message| text(&message.body).into_owned());
-        self.close(at, By::Server, &reason);
-    }
-
-    /// The session ends by our will: the protocol's kick goes out last, and the connection lingers.
-    fn end_kicked(&mut self, handle: Handle, at: u32, reason: &str) {
-        self.finish(handle, at, By::Server, reason);
-    }
-
-    /// The peer broke the protocol: its own error where it has one, then the end.
-    pub(super) fn refuse(&mut self, at: u32, reason: &'static str) {
-        let Some(Some(connection)) = self.connections.get(at as usize) else {
-            return;
-        };
-        let handle = connection.session;
-        if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
-            let refusal = serving.protocol.refusal(connection.peer);
-            if !refusal.is_empty() {
-                self.write_now(at, refusal);
-            }
-        }
-        self.finish(handle, at, By::Protocol, reason);
-    }
-
-    fn finish(&mut self, handle: Handle, at: u32, by: By, reason: &str) {
-        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        let (listener, stage, serial) = (connection.listener, connection.stage, connection.serial);
-        if stage == Stage::Lingering {
-            return;
-        }
-        connection.stage = Stage::Lingering;
-        connection.session = Handle::NONE;
-        connection.partial = Vec::new();
-        connection.need = 0;
-        self.count_end(stage, by, reason);
-        if handle != Handle::NONE {
-            self.end_session(handle, by, reason);
-        }
-        let mut frame = Vec::new();
-        if let (Some(Some(serving)), true) =
-            (self.listeners.get(listener as usize), stage == Stage::Open)
-        {
-            let kick = codec::Message {
-                kind: Outgoing::Kick,
-                name: "",
-                number: 0,
-                body: reason.as_bytes(),
-            };
-            // A protocol without a kick appends nothing; a reason is never too long for one.
-            let _ = serving.protocol.encode(&kick, &mut frame);
-        }
-        if !frame.is_empty() {
-            self.write_now(at, &frame);
-        }
-        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        if connection.unsent_bytes() == 0 {
-            connection.stream.finish();
-        }
-        self.lingering.set(self.now_ms, at, serial);
-        // What it still sends is read and thrown away, beginning with what is there now.
-        connection.readable = true;
-        if !connection.queued {
-            connection.queued = true;
-            self.again.push(at);
         }
     }
 }
@@ -611,8 +503,4 @@ fn encode(
             out,
         )
         .is_ok()
-}
-
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
 }

@@ -1,0 +1,90 @@
+//! What is done because time has passed: timeouts and heartbeats.
+
+use super::{Reactor, Serving};
+use crate::back::Back;
+use crate::connection::{By, Stage};
+use crate::limits::EVENTS_A_TURN;
+
+impl<B: Back> Reactor<B> {
+    pub(super) fn meet_deadlines(&mut self) {
+        let now = self.now_ms;
+        while let Some((listener, _)) = self.accept_retries.pop_due(now) {
+            self.accept(listener as usize);
+        }
+        // After a pause of the whole process the poller has more to tell than one turn takes: nobody
+        // is judged silent before all have been heard.
+        if self.ready.len() >= EVENTS_A_TURN {
+            return;
+        }
+        while let Some((at, serial)) = self.handshakes.pop_due(now) {
+            if self
+                .same(at, serial)
+                .is_some_and(|of| of.stage == Stage::Handshake)
+            {
+                self.refuse(at, "handshake-timeout");
+            }
+        }
+        while let Some((at, serial)) = self.lingering.pop_due(now) {
+            if self.same(at, serial).is_some() {
+                self.cut_off(at);
+            }
+        }
+        while let Some((at, serial)) = self.frames.pop_due(now) {
+            let frame_ms = self.limits.frame_ms;
+            let Some(connection) = self.same(at, serial) else {
+                continue;
+            };
+            connection.frame_clock = false;
+            let since = connection.frame_since;
+            if since == 0 || connection.stage == Stage::Lingering {
+                continue;
+            }
+            if now >= since + frame_ms && !connection.readable {
+                self.refuse(at, "frame-timeout");
+            } else {
+                connection.frame_clock = true;
+                self.frames.set(now, at, serial);
+            }
+        }
+        self.beat();
+    }
+
+    /// Heartbeats: ours are sent by the clock; a peer that was silent for two intervals is gone,
+    /// unless it is us who do not read it.
+    pub(super) fn beat(&mut self) {
+        for listener in 0..self.listeners.len() {
+            while let Some(serving) = &mut self.listeners[listener] {
+                let (interval, protocol) = (serving.heartbeat_ms, serving.protocol.clone());
+                let Some(heartbeats) = &mut serving.heartbeats else {
+                    break;
+                };
+                let Some((at, serial)) = heartbeats.pop_due(self.now_ms) else {
+                    break;
+                };
+                let now = self.now_ms;
+                let Some(connection) = self.same(at, serial) else {
+                    continue;
+                };
+                if connection.stage != Stage::Open {
+                    continue;
+                }
+                if now.saturating_sub(connection.heard) > 2 * interval && !connection.readable {
+                    self.close(at, By::Network, "heartbeat");
+                    continue;
+                }
+                // One that does not take what it has been sent gets no heartbeat on top of it.
+                if connection.unsent_bytes() == 0 {
+                    self.statistics.counts.heartbeats_sent.add(1);
+                    self.write_now(at, protocol.heartbeat_frame());
+                }
+                if let Some(Some(Serving {
+                    heartbeats: Some(heartbeats),
+                    ..
+                })) = self.listeners.get_mut(listener)
+                {
+                    heartbeats.set(now, at, serial);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How connections and sessions end, by whomever: every end is counted with its reason, told to
+//! Python once, and takes nothing of another session with it.
+
+use super::Reactor;
+use crate::back::{Back, Stream};
+use crate::connection::{By, Connection, Stage};
+use crate::handle::Handle;
+use crate::inbox::Event;
+use crate::session::{Message, Waits};
+use photinus_proto::codec::{self, Outgoing};
+
+impl<B: Back> Reactor<B> {
+    /// Ends the connection now, and its session with it.
+    pub(super) fn close(&mut self, at: u32, by: By, reason: &str) {
+        let Some(mut connection) = self.connections[at as usize].take() else {
+            return;
+        };
+        self.back.forget(&mut connection.stream);
+        self.vacant.push(at);
+        self.addresses.remove(&at);
+        self.out.total -= connection.unsent_bytes();
+        self.count_end(connection.stage, by, reason);
+        if connection.session != Handle::NONE {
+            self.end_session(connection.session, by, reason);
+        }
+        self.uncount();
+    }
+
+    /// The session is over; its connection may still be lingering.
+    pub(super) fn end_session(&mut self, handle: Handle, by: By, reason: &str) {
+        if self.sessions.live(handle).is_none_or(|session| {
+            self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
+            false
+        }) {
+            return;
+        }
+        self.groups.leave_all(handle, &mut self.sessions);
+        if let Some(waiting) = self.sessions.end(handle) {
+            self.out.total -= waiting.bytes;
+            self.statistics
+                .counts
+                .dropped_gone
+                .add(waiting.messages.len() as u64);
+        }
+        self.statistics.counts.sessions_closed.add(1);
+        self.tell(handle, Event::Closed, by as u32, reason);
+    }
+
+    pub(super) fn count_end(&self, stage: Stage, by: By, reason: &str) {
+        if stage == Stage::Lingering {
+            return; // counted when its session ended
+        }
+        let counts = &self.statistics.counts;
+        match (by, reason) {
+            (By::Client, _) => counts.closed_left.add(1),
+            (By::Network, "heartbeat") => counts.closed_heartbeat.add(1),
+            (By::Network, _) => counts.closed_reset.add(1),
+            (By::Server, "slow") => counts.closed_slow.add(1),
+            (By::Server, "shutdown") => counts.closed_shutdown.add(1),
+            (By::Server, _) => counts.closed_kicked.add(1),
+            (By::Protocol, "handshake-timeout") => counts.closed_handshake_timeout.add(1),
+            (By::Protocol, "frame-timeout") => counts.closed_frame_timeout.add(1),
+            (By::Protocol, _) => counts.closed_protocol.add(1),
+        }
+    }
+
+    pub(super) fn drain_all(&mut self, reason: &str) {
+        self.back.stop_listening();
+        self.draining = Some(reason.into());
+        for at in 0..self.connections.len() as u32 {
+            let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake;
+            if self.connections[at as usize]
+                .as_ref()
+                .is_some_and(handshaking)
+            {
+                self.close(at, By::Server, reason);
+            }
+        }
+        for handle in self.sessions.handles() {
+            self.kick(handle, reason);
+        }
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        self.back.stop_listening();
+        for at in 0..self.connections.len() as u32 {
+            self.close(at, By::Server, "shutdown");
+        }
+        self.mailboxes[self.number].queue.close();
+        self.stopped = true;
+    }
+
+    /// From the reactor itself (drain): behind all that the session was sent.
+    pub(super) fn kick(&mut self, handle: Handle, reason: &str) {
+        let Some(session) = self.sessions.live(handle) else {
+            return;
+        };
+        let at = session.connection;
+        if let Some(waiting) = &mut session.waiting {
+            let message = Message {
+                what: Waits::Kick,
+                body: reason.as_bytes().into(),
+            };
+            waiting.bytes += message.cost();
+            self.out.total += message.cost();
+            waiting.messages.push_back(message);
+            return self.limit_goodbye(handle);
+        }
+        self.end_kicked(handle, at, reason);
+    }
+
+    /// One that is to go, and does not read what comes before its goodbye, is not waited for long.
+    pub(super) fn limit_goodbye(&mut self, handle: Handle) {
+        let Some(at) = self.connection_of(handle) else {
+            return;
+        };
+        if let Some(Some(connection)) = self.connections.get(at as usize) {
+            self.lingering.set(self.now_ms, at, connection.serial);
+        }
+    }
+
+    /// Its time to read the last is up.
+    pub(super) fn cut_off(&mut self, at: u32) {
+        let Some(Some(connection)) = self.connections.get(at as usize) else {
+            return;
+        };
+        let session = self.sessions.live(connection.session);
+        let waiting = session.and_then(|session| session.waiting.as_ref());
+        let goodbye = waiting.and_then(|of| of.messages.iter().find(|of| of.what == Waits::Kick));
+        let reason = goodbye.map_or("kicked".into(), |message| {
+            String::from_utf8_lossy(&message.body).into_owned()
+        });
+        self.close(at, By::Server, &reason);
+    }
+
+    /// The session ends by our will: the protocol's kick goes out last, and the connection lingers.
+    pub(super) fn end_kicked(&mut self, handle: Handle, at: u32, reason: &str) {
+        self.finish(handle, at, By::Server, reason);
+    }
+
+    /// The peer broke the protocol: its own error where it has one, then the end.
+    pub(super) fn refuse(&mut self, at: u32, reason: &'static str) {
+        let Some(Some(connection)) = self.connections.get(at as usize) else {
+            return;
+        };
+        let handle = connection.session;
+        if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
+            let refusal = serving.protocol.refusal(connection.peer);
+            if !refusal.is_empty() {
+                self.write_now(at, refusal);
+            }
+        }
+        self.finish(handle, at, By::Protocol, reason);
+    }
+
+    pub(super) fn finish(&mut self, handle: Handle, at: u32, by: By, reason: &str) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let (listener, stage, serial) = (connection.listener, connection.stage, connection.serial);
+        if stage == Stage::Lingering {
+            return;
+        }
+        connection.stage = Stage::Lingering;
+        connection.session = Handle::NONE;
+        connection.partial = Vec::new();
+        connection.need = 0;
+        self.count_end(stage, by, reason);
+        if handle != Handle::NONE {
+            self.end_session(handle, by, reason);
+        }
+        let mut frame = Vec::new();
+        if let (Some(Some(serving)), true) =
+            (self.listeners.get(listener as usize), stage == Stage::Open)
+        {
+            let kick = codec::Message {
+                kind: Outgoing::Kick,
+                name: "",
+                number: 0,
+                body: reason.as_bytes(),
+            };
+            // A protocol without a kick appends nothing; a reason is never too long for one.
+            let _ = serving.protocol.encode(&kick, &mut frame);
+        }
+        if !frame.is_empty() {
+            self.write_now(at, &frame);
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.unsent_bytes() == 0 {
+            connection.stream.finish();
+        }
+        self.lingering.set(self.now_ms, at, serial);
+        // What it still sends is read and thrown away, beginning with what is there now.
+        connection.readable = true;
+        if !connection.queued {
+            connection.queued = true;
+            self.again.push(at);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! From a call of Python's to an item in the cork: the route's number, the encoded message, and who
+//! sees to it that the cork is opened.
+
+use crate::engine::Engine;
+use crate::handler::index;
+use crate::turn::me;
+use photinus_engine::handle::Handle;
+use photinus_engine::outbox::{Action, FormatSet, OutRoute, What, NO_NUMBER};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt, PyString};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Names that messages are sent under. Each is kept for good, so they must not be made up a message.
+const OUT_ROUTES: usize = 65_536;
+
+impl Engine {
+    pub fn send(
+        &self,
+        py: Python<'_>,
+        (handle, format, closed): (Handle, FormatSet, bool),
+        route: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.check()?;
+        if closed {
+            self.counts.dropped_closed.add(1);
+            return Ok(());
+        }
+        let what = What::Push(self.out_route(py, route)?);
+        let action = Action::Send { to: handle, what };
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            self.post(py, handle.reactor(), action, bytes.as_bytes());
+        } else {
+            let encoded = self.encode(py, format, message)?;
+            self.post(py, handle.reactor(), action, encoded.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Corks one item, and sees to it that the cork is opened.
+    #[inline]
+    pub fn post(&self, py: Python<'_>, reactor: usize, action: Action, payload: &[u8]) {
+        let full = self.cork.push(py, reactor, action, payload);
+        if full || self.loop_thread.load(Relaxed) != me() {
+            return self.cork.flush(py, &self.inner, &self.counts);
+        }
+        let call_soon = self.foreign.with(py, |foreign| match foreign {
+            Some((call_soon, called)) => {
+                let first = !std::mem::replace(called, true);
+                first.then(|| call_soon.clone_ref(py))
+            }
+            None => None,
+        });
+        if let Some(call_soon) = call_soon {
+            // A loop that is closed calls nothing any more: then this is the last chance.
+            if call_soon.call0(py).is_err() {
+                self.cork.flush(py, &self.inner, &self.counts);
+            }
+        }
+    }
+
+    pub fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        format: FormatSet,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let Some(installed) = self.installed(py) else {
+            return Err(PyRuntimeError::new_err("the engine has been shut down"));
+        };
+        let encoded = installed.encoders[index(format)]
+            .bind(py)
+            .call1((message,))?;
+        Ok(encoded.cast_into::<PyBytes>()?)
+    }
+
+    pub fn out_route(&self, py: Python<'_>, route: &Bound<'_, PyAny>) -> PyResult<OutRoute> {
+        let known = self.out_routes.bind(py);
+        if let Some(index) = known.get_item(route)? {
+            return Ok(OutRoute::Named(index.extract()?));
+        }
+        let (name, number) = if let Ok(name) = route.cast::<PyString>() {
+            (name.to_str()?.to_owned(), NO_NUMBER)
+        } else if route.is_instance_of::<PyInt>() {
+            let number: u32 = route.extract()?;
+            (number.to_string(), number)
+        } else {
+            let text = format!(
+                "route: expected str or int, not {}",
+                route.get_type().name()?
+            );
+            return Err(PyTypeError::new_err(text));
+        };
+        if name.len() > usize::from(u8::MAX) {
+            return Err(PyValueError::new_err("route: a name has at most 255 bytes"));
+        }
+        if known.len() >= OUT_ROUTES {
+            let text = format!(
+                "route: {OUT_ROUTES} names have been sent under; put what varies into the message"
+            );
+            return Err(PyValueError::new_err(text));
+        }
+        let index = known.len() as u32;
+        known.set_item(route, index)?;
+        for reactor in 0..self.inner.reactors() {
+            self.post(
+                py,
+                reactor,
+                Action::NameRoute { index, number },
+                name.as_bytes(),
+            );
+        }
+        Ok(OutRoute::Named(index))
+    }
+}
