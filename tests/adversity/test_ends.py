@@ -94,6 +94,35 @@ def test_a_stop_does_not_wait_long_for_clients_that_do_not_read() -> None:
         assert world.ends == [("server", "shutdown")] * len(ALL)
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_stop_that_is_cut_short_leaves_nothing_running(loop: str) -> None:
+    routes = Routes()
+    waiting = 0
+
+    @routes.default
+    async def stubborn(session: Session, body: bytes) -> None:
+        nonlocal waiting
+        waiting += 1
+        await asyncio.sleep(3600)
+
+    with serve(App("world", routes=[routes]), "length4", loop=loop) as server:
+        client, other = server.connect("length4"), server.connect("length4")
+        client.write(client.codec.packet(b"one") + client.codec.packet(b"two"))
+        server.until(lambda: server.node.statistics()["queues"]["mailboxes"] == 1)
+        asyncio.run_coroutine_threadsafe(server.node.stop(timeout=0.01), server.loop).result(20)
+        assert client.rest() == other.rest() == []
+        assert server.count("connections") == 0
+
+        async def turns_of_an_idle_loop() -> int:
+            before = server.node.statistics()["loop"]["turns"]
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            return int(server.node.statistics()["loop"]["turns"] - before)
+
+        # One of its own a sleep, and another for good measure: what was left unhandled makes none.
+        assert asyncio.run_coroutine_threadsafe(turns_of_an_idle_loop(), server.loop).result(20) < 100
+
+
 def test_hooks_that_fail(failures: list[logging.LogRecord]) -> None:
     """They are logged; sessions open and end as if they had not."""
     routes = Routes()

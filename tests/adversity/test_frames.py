@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from photinus.config import Limits
@@ -120,8 +122,23 @@ def test_a_frame_that_trickles_without_an_end(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ALL)
+def test_clients_that_say_something_and_leave_at_once(protocol: str) -> None:
+    """The packet and the end of the stream come in one: both count."""
+    world = echoing()
+    with serve(world.app, protocol) as server:
+        for number in range(50):
+            client = server.connect(protocol)
+            client.socket.shutdown(socket.SHUT_RD)
+            client.say(b"%d" % number)
+            client.close()
+        server.until(lambda: len(world.ends) == 50)
+        assert sorted(map(int, world.heard)) == list(range(50))
+        # Its answer may find the client gone.
+        assert server.ends().keys() <= {"left", "reset"}
+
+
+@pytest.mark.parametrize("protocol", ALL)
 def test_clients_that_vanish(protocol: str) -> None:
-    """Whether a reset is seen as such or as an end depends on what the server was about to do."""
     world = echoing()
     with serve(world.app, protocol) as server:
         clients = [server.connect(protocol) for _ in range(4)]

@@ -90,7 +90,8 @@ def test_a_flood_at_a_suspended_handler_is_stopped_by_tcp(protocol: str) -> None
         counts = server.counts("paused_session", "paused_now", "unhandled_bytes")
         assert counts["paused_session"] > 0
         assert counts["paused_now"] == 1
-        assert INBOX <= counts["unhandled_bytes"] <= INBOX + READ
+        # From half of it on it would be read again.
+        assert INBOX // 2 < counts["unhandled_bytes"] <= INBOX + READ
         assert 0 < server.node.statistics()["queues"]["mailboxes"] <= (INBOX + READ) // BODY
         assert len(gate.heard) == 1
         # Nobody else has to wait.
