@@ -33,6 +33,8 @@ pub struct Connection<S> {
     pub heard: u64,
     /// The beginning of a frame.
     pub partial: Vec<u8>,
+    /// How much of it the reactor has counted.
+    pub partial_counted: usize,
     /// How many bytes, from the beginning of the frame, the codec waits for.
     pub need: usize,
     /// Encoded, and not taken by the socket yet: `unsent[sent..]`.
@@ -97,6 +99,7 @@ impl<S> Connection<S> {
             frame_since: 0,
             heard: now,
             partial: Vec::new(),
+            partial_counted: 0,
             need: 0,
             unsent: Vec::new(),
             sent: 0,

@@ -78,7 +78,7 @@ counts! {
         paused_session, paused_total,
         heartbeats_sent,
         /// Gauges: now.
-        sessions, connections, waiting_out_bytes, unhandled_bytes, paused_now,
+        sessions, connections, waiting_out_bytes, unhandled_bytes, partial_bytes, paused_now,
     }
 }
 

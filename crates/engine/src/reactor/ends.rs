@@ -19,6 +19,7 @@ impl<B: Back> Reactor<B> {
         self.vacant.push(at);
         self.addresses.remove(&at);
         self.out.total -= connection.unsent_bytes();
+        self.partial_bytes -= connection.partial_counted;
         self.count_end(connection.stage, by, reason);
         if connection.session != Handle::NONE {
             self.end_session(connection.session, by, reason);
@@ -163,6 +164,7 @@ impl<B: Back> Reactor<B> {
         }
         connection.stage = Stage::Lingering;
         connection.session = Handle::NONE;
+        self.partial_bytes -= std::mem::take(&mut connection.partial_counted);
         connection.partial = Vec::new();
         connection.need = 0;
         self.count_end(stage, by, reason);

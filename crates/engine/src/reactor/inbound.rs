@@ -57,6 +57,7 @@ impl<B: Back> Reactor<B> {
                     self.again.push(at);
                 }
                 self.decode(at, base, base + carried + count);
+                self.bound_partial(at);
             }
             Err(error) => self.read_failed(at, &error),
         }
@@ -96,10 +97,38 @@ impl<B: Back> Reactor<B> {
                     connection.queued = true;
                     self.again.push(at);
                 }
+                self.bound_partial(at);
             }
             Err(error) => self.read_failed(at, &error),
         }
         self.out.scratch = place;
+    }
+
+    /// Beginnings of frames count against a budget of their own, as large as that of the packets
+    /// that are not handled (and never less than two of the longest): whoever adds to them when it
+    /// is used up has to go.
+    fn bound_partial(&mut self, at: u32) {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let (before, now) = (connection.partial_counted, connection.partial.len());
+        connection.partial_counted = now;
+        self.partial_bytes = self.partial_bytes - before + now;
+        let budget = self
+            .limits
+            .inbound_total_bytes
+            .max(2 * self.limits.max_payload);
+        if now > before && self.partial_bytes > budget {
+            self.break_off(at, "half-frames");
+        }
+    }
+
+    /// Ends a connection for what its peer sent, and counts why.
+    fn break_off(&mut self, at: u32, reason: &'static str) {
+        let mut errors = crate::shared::lock(&self.statistics.wire_errors);
+        *errors.entry(reason).or_default() += 1;
+        drop(errors);
+        self.refuse(at, reason);
     }
 
     /// Is there something to read, and room for it? If there is no room, it will be read later.
@@ -216,11 +245,7 @@ impl<B: Back> Reactor<B> {
             Err(error) => {
                 // The protocol's own word for it, where the handshake has one.
                 self.write_reply(at);
-                let reason = error.reason();
-                *crate::shared::lock(&self.statistics.wire_errors)
-                    .entry(reason)
-                    .or_default() += 1;
-                self.refuse(at, reason);
+                self.break_off(at, error.reason());
             }
         }
     }

@@ -63,6 +63,8 @@ pub struct Reactor<B: Back> {
     paused_sessions: usize,
     /// Cost of all packets of this reactor that Python has not handled.
     unhandled: usize,
+    /// Bytes of frames of which only a part has come, of all connections.
+    partial_bytes: usize,
     out: Outbound,
     mail: VecDeque<Handover>,
     handshakes: Deadlines,
@@ -130,6 +132,7 @@ impl<B: Back> Reactor<B> {
             held_back: Vec::new(),
             paused_sessions: 0,
             unhandled: 0,
+            partial_bytes: 0,
             out: Outbound::default(),
             mail: VecDeque::new(),
             handshakes: Deadlines::new(limits.handshake_ms),
@@ -375,6 +378,7 @@ impl<B: Back> Reactor<B> {
             .set((self.connections.len() - self.vacant.len()) as u64);
         counts.waiting_out_bytes.set(self.out.total as u64);
         counts.unhandled_bytes.set(self.unhandled as u64);
+        counts.partial_bytes.set(self.partial_bytes as u64);
         counts
             .paused_now
             .set((self.paused_sessions + self.held_back.len()) as u64);

@@ -213,3 +213,37 @@ fn what_lies_in_the_inbox_is_charged_whoever_it_is_for() {
         assert!(held <= 100_000 + READ_BYTES, "{route}: {held}");
     }
 }
+
+#[test]
+fn beginnings_of_frames_have_a_budget_of_their_own() {
+    let limits = Limits {
+        inbound_total_bytes: 10_000,
+        max_payload: 4_000,
+        ..Limits::default()
+    };
+    let mut world = World::new(limits);
+    let clients: Vec<_> = (0..4).map(|_| world.join(LENGTH)).collect();
+    let whole = frame(&[7; 3_000]);
+    for (client, _) in &clients {
+        client.write(&whole[..2_900]);
+        world.turn();
+    }
+    assert_eq!(
+        world.count("partial_bytes"),
+        3 * 2_900,
+        "the fourth was one too many"
+    );
+    let ends: Vec<_> = world
+        .drain()
+        .iter()
+        .filter_map(|of| of.end().map(|(_, reason)| (of.handle, reason.to_owned())))
+        .collect();
+    assert_eq!(ends, [(clients[3].1, "half-frames".to_owned())]);
+    for (client, _) in &clients[..3] {
+        client.write(&whole[2_900..]);
+    }
+    world.turn();
+    assert_eq!(packets(&world.drain()).len(), 3);
+    assert_eq!(world.count("partial_bytes"), 0);
+    drop(clients);
+}

@@ -206,6 +206,7 @@ impl World {
             "connections",
             "unhandled_bytes",
             "waiting_out_bytes",
+            "partial_bytes",
             "paused_now",
         ] {
             assert_eq!(self.count(gauge), 0, "{gauge}");
