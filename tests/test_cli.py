@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +120,14 @@ app.after(0, forever)
         node.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             node.process.wait(0.3)
-        assert node.end(signal.SIGTERM) == 1
+        # On a busy machine the second may reach it before it has looked at the first, and is then lost
+        # in it: Linux keeps one of a kind.
+        for _ in range(20):
+            node.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                node.process.wait(0.5)
+                break
+        assert node.process.returncode == 1
 
 
 def test_configuration(tmp_path: Path) -> None:

@@ -240,3 +240,37 @@ async def test_statistics() -> None:
         assert seen["app"]["refused"] == 1
         assert seen["stages"]["handler"]["count"] >= 1
         assert set(seen["stages"]["handler"]) == {"count", "p50_us", "p99_us", "max_us"}
+
+
+@LOOPS
+def test_a_stop_that_runs_out_of_time_cancels_handlers_and_still_says_goodbye(on_loop: Loop) -> None:
+    story: list[str] = []
+    begun = asyncio.Event()
+    routes = Routes()
+
+    @routes.default
+    async def think(session: Session, body: bytes) -> None:
+        story.append(f"{body!r} begun")
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # To clean up may take a moment, undisturbed.
+            await asyncio.sleep(0.02)
+            story.append(f"{body!r} cancelled")
+
+    @routes.closed
+    async def closed(session: Session, reason: Closed) -> None:
+        await asyncio.sleep(0.02)
+        story.append(reason.reason)
+
+    async def main(node: Node) -> None:
+        port = int(node.addresses[0].rpartition(":")[2].partition("?")[0])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x00\x01a\x00\x01b")
+        await begun.wait()
+        await node.stop(timeout=0.05)
+        writer.close()
+
+    on_loop(main, App("game", routes=[routes]), ["tcp://127.0.0.1:0?protocol=length2"])
+    assert story == ["b'a' begun", "b'a' cancelled", "b'b' begun", "b'b' cancelled", "shutdown"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
+from typing import Any
 
 from ._native import Engine, Handler, MemoryConnection, Session
 
@@ -67,9 +68,17 @@ def attach(engine: Engine, loop: asyncio.AbstractEventLoop) -> Callable[[], None
     return detach
 
 
+# How long handlers may take to be cancelled, and then the `closed` handlers of sessions that were cut
+# off, when a stop has run out of time. Long enough for a write to a store that works.
+GOODBYE_SECONDS = 1.0
+
+
 async def stop(engine: Engine, *, timeout: float) -> None:
     """Stops gracefully: accepts no more, gives every session what waits for it and its kick
-    ("shutdown"), and shuts down when all are gone, or after `timeout` seconds at the latest.
+    ("shutdown"), and shuts down when all are gone.
+
+    After `timeout` seconds the handlers that still wait are cancelled and the sessions that are
+    still there are cut off; their `closed` handlers run all the same, and get GOODBYE_SECONDS.
     """
     loop = asyncio.get_running_loop()
     drained = asyncio.Event()
@@ -77,14 +86,37 @@ async def stop(engine: Engine, *, timeout: float) -> None:
     try:
         async with asyncio.timeout(timeout):
             await drained.wait()
-            while tasks := engine.suspended():
+            while tasks := engine.suspended() + engine.suspended(closing=True):
                 await asyncio.wait(tasks)
     except TimeoutError:
-        tasks = engine.suspended()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+        await _cancel_handlers(engine, loop)
     finally:
         engine.flush()
         engine.shut_down()
+        await _until(loop, lambda: not engine.sessions())
+        for task in engine.suspended() + engine.suspended(closing=True):
+            task.cancel()
+        engine.release()
+
+
+async def _cancel_handlers(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+    told: set[asyncio.Task[Any]] = set()
+
+    def done() -> bool:
+        # Behind a cancelled handler the next of its session may begin; none is cancelled twice,
+        # so that it can clean up.
+        suspended = set(engine.suspended())
+        for task in suspended - told:
+            task.cancel()
+        told.update(suspended)
+        return not suspended
+
+    await _until(loop, done)
+
+
+async def _until(loop: asyncio.AbstractEventLoop, done: Callable[[], bool]) -> None:
+    """Turns the loop, which handles what the engine still has to tell, until this is so."""
+    end = loop.time() + GOODBYE_SECONDS
+    # What is waited for has no event of its own: sessions end one by one, handlers begin others.
+    while not done() and loop.time() < end:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)

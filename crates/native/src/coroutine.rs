@@ -128,6 +128,7 @@ pub fn go_on_as_task<'py>(
     task::hand_on(py, current, &task)?;
     session.get().fields.with(py, |fields| {
         fields.busy = true;
+        fields.closing = matches!(purpose, Purpose::Closed);
         fields.task = Some(task.clone().unbind());
     });
     let completion = Completion {

@@ -401,13 +401,14 @@ impl Engine {
         })
     }
 
-    /// The tasks of handlers that are suspended.
-    fn suspended(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    /// The tasks of handlers that are suspended; with `closing`, those of `closed` handlers.
+    #[pyo3(signature = (*, closing = false))]
+    fn suspended(&self, py: Python<'_>, closing: bool) -> Vec<Py<PyAny>> {
         let task = |session: Py<Session>| {
-            session
-                .get()
-                .fields
-                .with(py, |fields| fields.task.as_ref().map(|of| of.clone_ref(py)))
+            session.get().fields.with(py, |fields| {
+                let task = fields.task.as_ref().filter(|_| fields.closing == closing);
+                task.map(|of| of.clone_ref(py))
+            })
         };
         self.sessions(py).into_iter().filter_map(task).collect()
     }
@@ -421,9 +422,14 @@ impl Engine {
         self.inner.drain(shortened(reason));
     }
 
-    /// Closes everything and waits for the native threads to end.
+    /// Closes everything and waits for the native threads to end. What came before, and the sessions'
+    /// ends, may still be drained.
     fn shut_down(&self, py: Python<'_>) {
         py.detach(|| self.inner.shut_down());
+    }
+
+    /// Lets go of the application and of all sessions: nothing is handled any more.
+    fn release(&self, py: Python<'_>) {
         let _seats = self.seats.with(py, |seats| {
             seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
         });

@@ -34,6 +34,8 @@ pub struct Fields {
     pub context: Option<Py<PyAny>>,
     /// The suspended handler. asyncio itself holds tasks only weakly.
     pub task: Option<Py<PyAny>>,
+    /// It is the `closed` handler.
+    pub closing: bool,
     pub address: Box<str>,
     #[allow(clippy::box_collection)] // Most sessions have none: a word of memory each, not four.
     pub mailbox: Option<Box<VecDeque<Parked>>>,
