@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import scope
 from .engine import Engine
+from .scope import here
 from .session import Session
 
 
@@ -34,10 +34,10 @@ class Group:
 
     def send(self, route: str | int, msg: object, *, but: Session[Any] | None = None) -> None:
         """Sends to every member except `but`. From any thread."""
-        scope.current().part(Engine).group_send(self.name, route, msg, but)
+        here(Engine).group_send(self.name, route, msg, but)
 
     def __len__(self) -> int:
-        return scope.current().part(Engine).group_len(self.name)
+        return here(Engine).group_len(self.name)
 
     def __bool__(self) -> bool:
         # Not by length: `if group:` must not need a node, nor be false for an empty group.

@@ -40,7 +40,7 @@ def main() -> None:
             "listen": lambda: engine.listen("tcp://127.0.0.1:0"),
             "drain": engine.drain,
             # What its loop sleeps in must not be for ever.
-            "select": lambda: engine.wait(None),
+            "select": lambda: engine.select(None),
         }
         pid = os.fork()
         if pid == 0:

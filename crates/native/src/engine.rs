@@ -20,7 +20,7 @@ use photinus_engine::shared::format_of;
 use photinus_engine::system::Sleeper;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -47,7 +47,7 @@ pub struct Engine {
     pub(crate) out_routes: Py<PyDict>,
     installed: GilCell<Option<Arc<Installed>>>,
     owner: GilCell<Option<Py<PyAny>>>,
-    sleeper: GilCell<Option<Arc<Sleeper>>>,
+    sleeper: GilCell<Option<(Arc<Sleeper>, Py<PyAny>)>>,
     /// `call_soon(flush)` of a loop that is not ours, and whether it has been called.
     pub(crate) foreign: GilCell<Option<(Py<PyAny>, bool)>>,
     drained: GilCell<Option<(Py<PyAny>, usize)>>,
@@ -225,21 +225,30 @@ impl Engine {
         self.cork.flush(py, &self.inner, &self.counts);
     }
 
-    /// The loop's own poller, whose events `wait` tells of.
-    fn sleep_with(&self, py: Python<'_>, fileno: i32) -> PyResult<()> {
+    /// The loop's own poller: its descriptor, and `poll(0)`, which gives its events.
+    fn sleep_with(&self, py: Python<'_>, fileno: i32, poll: Py<PyAny>) -> PyResult<()> {
         let sleeper = Sleeper::new(self.inner.shared.python.as_raw_fd(), fileno)?;
-        self.sleeper
-            .with(py, |slot| *slot = Some(Arc::new(sleeper)));
+        let _old = self
+            .sleeper
+            .with(py, |slot| slot.replace((Arc::new(sleeper), poll)));
         Ok(())
     }
 
     /// One turn of our loop: hands over what was sent, sleeps until something comes (at most
-    /// `timeout` seconds, None for ever), and handles it. True: the loop's own poller has events.
-    fn wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+    /// `timeout` seconds, None for ever), and handles it. Gives the events of the loop's own poller.
+    ///
+    /// This is the selector's `select` itself: a Python function in between would be a page of cold
+    /// code at every wake.
+    #[pyo3(signature = (timeout = None))]
+    fn select<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = slf.get();
-        let Some(sleeper) = engine.sleeper.with(py, |slot| slot.clone()) else {
-            return Err(PyRuntimeError::new_err("wait: call sleep_with first"));
+        let own = engine.sleeper.with(py, |slot| {
+            slot.as_ref()
+                .map(|(sleeper, poll)| (sleeper.clone(), poll.clone_ref(py)))
+        });
+        let Some((sleeper, poll)) = own else {
+            return Err(PyRuntimeError::new_err("select: call sleep_with first"));
         };
         engine.check()?;
         engine.loop_thread.store(me(), Relaxed);
@@ -270,7 +279,10 @@ impl Engine {
         };
         engine.begin_turn(py);
         dispatch::drain(slf)?;
-        Ok(other)
+        match other {
+            true => poll.bind(py).call1((0,)),
+            false => Ok(PyList::empty(py).into_any()),
+        }
     }
 
     /// A loop that is not ours: what is sent outside of `drain` is flushed by its `call_soon`.
@@ -465,6 +477,9 @@ impl Engine {
         visit.call(&self.out_routes)?;
         self.owner
             .with(py, |owner| owner.iter().try_for_each(|of| visit.call(of)))?;
+        self.sleeper.with(py, |of| {
+            of.iter().try_for_each(|(_, poll)| visit.call(poll))
+        })?;
         self.foreign.with(py, |of| {
             of.iter()
                 .try_for_each(|(call_soon, _)| visit.call(call_soon))
@@ -479,6 +494,7 @@ impl Engine {
     fn __clear__(&self, py: Python<'_>) {
         let _owner = self.owner.with(py, Option::take);
         let _foreign = self.foreign.with(py, Option::take);
+        let _sleeper = self.sleeper.with(py, Option::take);
         let _seats = self.seats.with(py, |seats| {
             seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
         });

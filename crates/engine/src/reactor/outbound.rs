@@ -11,7 +11,7 @@ use crate::back::{Back, Stream};
 use crate::connection::{By, Stage};
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
-use crate::outbox::{Action, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
+use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
 use crate::session::{Message, Waiting, Waits, NONE};
 use photinus_proto::codec::{self, Outgoing, Protocol};
 use std::io::ErrorKind;
@@ -23,6 +23,8 @@ pub struct Outbound {
     nodes: Vec<Node>,
     /// Sessions with a chain, by slot.
     dirty: Vec<u32>,
+    /// Of a broadcast that is alone in its turn.
+    receivers: Vec<Handle>,
     pub scratch: Vec<u8>,
     chain: Vec<(u32, u32)>,
     /// The chain that `scratch` holds whole, and for which listener, if all of it was to groups.
@@ -48,7 +50,21 @@ impl Outbound {
         self.scratch = Vec::new();
         self.nodes = Vec::new();
         self.dirty = Vec::new();
+        self.receivers = Vec::new();
         self.spare.clear();
+    }
+
+    /// The message to a group that is the only message of this turn, and its last item (commands
+    /// behind it might change the group).
+    fn lone_broadcast(&self) -> Option<(u32, u32)> {
+        let batch = self.batches.len().checked_sub(1)?;
+        let item = self.batches[batch].items.len().checked_sub(1)?;
+        let messages = self.batches.iter().flat_map(|of| &of.items);
+        let mut messages = messages.filter(|item| waits(item).is_some());
+        let is_group = matches!(messages.next()?.action, Action::GroupSend { .. });
+        let last = waits(&self.batches[batch].items[item]).is_some();
+        let alone = is_group && last && messages.next().is_none();
+        alone.then_some((batch as u32, item as u32))
     }
 
     fn keep(&mut self, mut batch: OutBatch) {
@@ -97,8 +113,12 @@ impl<B: Back> Reactor<B> {
         if self.out.batches.is_empty() {
             return;
         }
-        self.link();
-        self.write_dirty();
+        let alone = self.out.lone_broadcast();
+        self.link(alone);
+        match alone {
+            Some(at) => self.write_broadcast(at),
+            None => self.write_dirty(),
+        }
         let written = self.back.now();
         for batch in std::mem::take(&mut self.out.batches) {
             let waited = written.saturating_sub(batch.pushed);
@@ -113,7 +133,7 @@ impl<B: Back> Reactor<B> {
         self.shared.give_spares(self.number, &mut self.out.spare);
     }
 
-    fn link(&mut self) {
+    fn link(&mut self, alone: Option<(u32, u32)>) {
         let batches = std::mem::take(&mut self.out.batches);
         self.out.nodes.clear();
         self.out.dirty.clear();
@@ -122,18 +142,13 @@ impl<B: Back> Reactor<B> {
                 let at = (batch as u32, item as u32);
                 match entry.action {
                     Action::Send { to, .. } | Action::Kick { to } => self.hang(to, at),
+                    Action::GroupSend { .. } if alone == Some(at) => {}
                     Action::GroupSend {
                         group, but, format, ..
                     } => {
-                        let members = self.groups.members(group).len();
-                        for place in 0..members {
+                        for place in 0..self.groups.members(group).len() {
                             let member = self.groups.members(group)[place];
-                            if member == but {
-                                continue;
-                            }
-                            let listener = self.sessions.at(member.local()).listener;
-                            let serving = self.listeners[listener as usize].as_ref();
-                            if serving.is_some_and(|of| format.has(of.format)) {
+                            if member != but && self.reads(member, format) {
                                 self.hang(member, at);
                             }
                         }
@@ -158,6 +173,40 @@ impl<B: Back> Reactor<B> {
             }
         }
         self.out.batches = batches;
+    }
+
+    /// Whether a member's messages are written in this format.
+    #[inline]
+    fn reads(&mut self, member: Handle, format: FormatSet) -> bool {
+        let listener = self.sessions.at(member.local()).listener;
+        let serving = self.listeners[listener as usize].as_ref();
+        serving.is_some_and(|of| format.has(of.format))
+    }
+
+    /// One message to a group and nothing else: each member is looked up once, linked and written.
+    fn write_broadcast(&mut self, at: (u32, u32)) {
+        let entry = self.out.batches[at.0 as usize].items[at.1 as usize];
+        let Action::GroupSend {
+            group, but, format, ..
+        } = entry.action
+        else {
+            return;
+        };
+        let mut receivers = std::mem::take(&mut self.out.receivers);
+        // Copied, since a write that fails ends a session, which leaves its groups.
+        receivers.extend_from_slice(self.groups.members(group));
+        self.out.shared_chain.clear();
+        for &member in &receivers {
+            if member != but && self.reads(member, format) {
+                self.out.nodes.clear();
+                self.hang(member, at);
+                self.write_chain(member.local());
+            }
+        }
+        self.out.shared_chain.clear();
+        self.out.dirty.clear();
+        receivers.clear();
+        self.out.receivers = receivers;
     }
 
     #[inline]
