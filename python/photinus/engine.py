@@ -33,7 +33,7 @@ class _EngineSelector(selectors.DefaultSelector):
         super().__init__()
         engine.sleep_with(self.fileno(), super().select)
         # In the instance, so that asyncio calls the engine without a function of ours in between.
-        self.__dict__["select"] = engine.select
+        vars(self)["select"] = engine.select
 
 
 def new_event_loop(engine: Engine) -> asyncio.AbstractEventLoop:
