@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any, Generic, TypeVar, overload
 
@@ -21,7 +22,7 @@ C = TypeVar("C")
 TIMEOUT = 1.0
 
 
-class _Client(Generic[C]):
+class _Client(ABC, Generic[C]):
     """What both kinds share: a connection, and what came over it that nobody has taken yet."""
 
     def __init__(self, connection: MemoryConnection) -> None:
@@ -64,8 +65,9 @@ class _Client(Generic[C]):
             self._wake()
         return moved
 
+    @abstractmethod
     def _handle_data(self, data: bytes) -> None:
-        raise NotImplementedError
+        """What has come from the server."""
 
     def _write(self) -> bool:
         if not self._out:
