@@ -107,7 +107,7 @@ impl<B: Back> Reactor<B> {
             waiting.messages.push_back(message);
             return self.limit_goodbye(handle);
         }
-        self.end_kicked(handle, at, reason);
+        self.finish(handle, at, By::Server, reason);
     }
 
     /// One that is to go, and does not read what comes before its goodbye, is not waited for long.
@@ -134,11 +134,6 @@ impl<B: Back> Reactor<B> {
         self.close(at, By::Server, &reason);
     }
 
-    /// The session ends by our will: the protocol's kick goes out last, and the connection lingers.
-    pub(super) fn end_kicked(&mut self, handle: Handle, at: u32, reason: &str) {
-        self.finish(handle, at, By::Server, reason);
-    }
-
     /// The peer broke the protocol: its own error where it has one, then the end.
     pub(super) fn refuse(&mut self, at: u32, reason: &'static str) {
         let Some(Some(connection)) = self.connections.get(at as usize) else {
@@ -154,6 +149,8 @@ impl<B: Back> Reactor<B> {
         self.finish(handle, at, By::Protocol, reason);
     }
 
+    /// Ends the session, if there is one yet: the protocol's kick goes out last, and the connection
+    /// lingers until that has been read.
     pub(super) fn finish(&mut self, handle: Handle, at: u32, by: By, reason: &str) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
@@ -196,9 +193,6 @@ impl<B: Back> Reactor<B> {
         self.lingering.set(self.now_ms, at, serial);
         // What it still sends is read and thrown away, beginning with what is there now.
         connection.readable = true;
-        if !connection.queued {
-            connection.queued = true;
-            self.again.push(at);
-        }
+        self.queue(at);
     }
 }

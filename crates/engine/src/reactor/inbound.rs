@@ -49,17 +49,33 @@ impl<B: Back> Reactor<B> {
         match connection.stream.read(place) {
             Ok(0) => self.close(at, By::Client, "left"),
             Ok(count) => {
-                connection.readable = count == offered || connection.ended;
-                connection.heard = self.now_ms;
-                self.statistics.counts.bytes_in.add(count as u64);
-                if connection.readable && !connection.queued {
-                    connection.queued = true;
-                    self.again.push(at);
-                }
+                self.has_read(at, count, offered);
                 self.decode(at, base, base + carried + count);
                 self.bound_partial(at);
             }
             Err(error) => self.read_failed(at, &error),
+        }
+    }
+
+    /// After a read that took `count` of the `offered` bytes: a full one may have left something.
+    #[inline]
+    fn has_read(&mut self, at: u32, count: usize, offered: usize) {
+        self.statistics.counts.bytes_in.add(count as u64);
+        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+            connection.readable = count == offered || connection.ended;
+            connection.heard = self.now_ms;
+            self.queue(at);
+        }
+    }
+
+    /// Has it read again in the next turn, if there is something to read.
+    #[inline]
+    pub(super) fn queue(&mut self, at: u32) {
+        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
+            if connection.readable && !connection.queued {
+                connection.queued = true;
+                self.again.push(at);
+            }
         }
     }
 
@@ -89,14 +105,8 @@ impl<B: Back> Reactor<B> {
         match result {
             Ok(0) => self.close(at, By::Client, "left"),
             Ok(count) => {
-                connection.readable = count == wanted || connection.ended;
-                connection.heard = self.now_ms;
                 connection.partial.extend_from_slice(&place[..count]);
-                self.statistics.counts.bytes_in.add(count as u64);
-                if connection.readable && !connection.queued {
-                    connection.queued = true;
-                    self.again.push(at);
-                }
+                self.has_read(at, count, wanted);
                 self.bound_partial(at);
             }
             Err(error) => self.read_failed(at, &error),

@@ -329,10 +329,7 @@ impl<B: Back> Reactor<B> {
         if connection.frame_since != 0 {
             connection.frame_since = self.now_ms.max(1);
         }
-        if connection.readable && !connection.queued {
-            connection.queued = true;
-            self.again.push(at);
-        }
+        self.queue(at);
     }
 
     /// An event with a short text, into this turn's batch.

@@ -326,7 +326,7 @@ impl<B: Back> Reactor<B> {
         }
         self.out.scratch = scratch;
         match kick {
-            Some(reason) => self.end_kicked(handle, connection, &reason),
+            Some(reason) => self.finish(handle, connection, By::Server, &reason),
             None => self.apply_policy(handle),
         }
     }
@@ -476,7 +476,12 @@ impl<B: Back> Reactor<B> {
                 let behind = waiting.messages.len() as u64;
                 self.statistics.counts.dropped_gone.add(behind);
                 self.put_unsent(at, encoded);
-                self.end_kicked(handle, at, &String::from_utf8_lossy(&message.body));
+                self.finish(
+                    handle,
+                    at,
+                    By::Server,
+                    &String::from_utf8_lossy(&message.body),
+                );
                 return true;
             }
             match encode(
