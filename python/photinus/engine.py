@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from ._native import Engine, Handler, MemoryConnection, Session
@@ -23,6 +27,7 @@ __all__ = [
     "attach",
     "new_event_loop",
     "stop",
+    "woken_by_signals",
 ]
 
 
@@ -39,6 +44,31 @@ class _EngineSelector(selectors.DefaultSelector):
 def new_event_loop(engine: Engine) -> asyncio.AbstractEventLoop:
     """Makes an asyncio loop whose every turn is a turn of the engine."""
     return asyncio.SelectorEventLoop(_EngineSelector(engine))
+
+
+@contextmanager
+def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Lets a signal end the loop's sleep however it falls; not for a loop that is running.
+
+    A signal handler in Python runs when the interpreter comes to it. One that arrives when the
+    interpreter has looked for the last time, but the poll has not begun, would have to wait for the
+    next packet. Does nothing outside the main thread, which gets no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiving, sending = socket.socketpair()
+    with receiving, sending:
+        receiving.setblocking(False)
+        sending.setblocking(False)
+        loop.add_reader(receiving, receiving.recv, 4096)
+        # A full buffer holds a wake already.
+        before = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(receiving)
 
 
 def attach(engine: Engine, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

@@ -228,7 +228,10 @@ def run(
         async with Node(app, listen=listen, config=config, engine=engine) as node:
             return await main(node)
 
-    with asyncio.Runner(loop_factory=lambda: engines.new_event_loop(engine)) as runner:
+    with (
+        asyncio.Runner(loop_factory=lambda: engines.new_event_loop(engine)) as runner,
+        engines.woken_by_signals(runner.get_loop()),
+    ):
         return runner.run(serve())
 
 
