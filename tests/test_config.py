@@ -19,7 +19,7 @@ def file(tmp_path: Path) -> Path:
 def test_without_anything_the_defaults_hold() -> None:
     config = load(environment={})
     assert config == Config()
-    assert config.engine.threads == 1
+    assert config.engine.threads == 0
     assert config.limits.given() == {}
 
 
@@ -63,7 +63,7 @@ def test_the_environment_wins(file: Path) -> None:
         ("[engin]\nthreads = 2", r"section \[engin\]; did you mean engine\?"),
         ("[engine]\nzzz = 2", r"\[engine\] zzz; expected one of threads"),
         ("[engine]\nthreads = '2'", r"\[engine\] threads: expected `int`, got `str`"),
-        ("[engine]\nthreads = 0", r"\[engine\] threads: expected `int` >= 1"),
+        ("[engine]\nthreads = -1", r"\[engine\] threads: expected `int` >= 0"),
         ("[node]\nlisten = 'tcp://x'", r"\[node\] listen: expected `array`, got `str`"),
         ("[limits]\nmax_payload = -1", r"\[limits\] max_payload: expected `int` >= 1"),
         ("engine = 3", r"engine: expected a section \[engine\]"),

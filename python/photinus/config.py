@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=24 * 3600 * 1000)]
 # More reactors than a large machine has cores is a mistake in the unit.
-Threads = Annotated[int, Meta(ge=1, le=256)]
+Threads = Annotated[int, Meta(ge=0, le=256)]
+# Leading from the loop's thread is tested where servers run.
+DEFAULT_THREADS = 0 if sys.platform == "linux" else 1
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -60,8 +63,10 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True):
 class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     """[engine]: the native engine."""
 
-    threads: Threads = 1
-    """Native threads that lead reactors."""
+    threads: Threads = DEFAULT_THREADS
+    """Native threads that lead reactors. With 0 the event loop's own thread leads while it has nothing
+    else to do, and a native thread stands by for when it has: the shortest way from a packet to its
+    handler and back. On a loop that Photinus did not make that native thread always leads."""
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,14 +36,17 @@ class _EngineSelector(selectors.DefaultSelector):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
-        engine.sleep_with(self.fileno(), super().select)
+        self.poll = super().select
         # In the instance, so that asyncio calls the engine without a function of ours in between.
         vars(self)["select"] = engine.select
 
 
 def new_event_loop(engine: Engine) -> asyncio.AbstractEventLoop:
     """Makes an asyncio loop whose every turn is a turn of the engine."""
-    return asyncio.SelectorEventLoop(_EngineSelector(engine))
+    selector = _EngineSelector(engine)
+    loop = asyncio.SelectorEventLoop(selector)
+    engine.sleep_for(loop, selector.fileno(), selector.poll)
+    return loop
 
 
 @contextmanager

@@ -173,7 +173,7 @@ def serve(
     app: App,
     *protocols: str,
     limits: Limits | None = None,
-    threads: int = 1,
+    threads: int = 0,
     loop: str = "own",
     host: str = "127.0.0.1",
 ) -> Iterator[Server]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(40)
 VISITS, CROWD = 2000, 4
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3])
 def test_connects_and_disconnects_while_broadcasts_run(threads: int) -> None:
     routes, group = Routes(), Group("crowd")
     opened: list[int] = []
@@ -46,7 +46,7 @@ def test_connects_and_disconnects_while_broadcasts_run(threads: int) -> None:
 
     app = App("world", routes=[routes])
     app.every(0.001, broadcast)
-    visits = VISITS // threads // CROWD
+    visits = VISITS // max(1, threads) // CROWD
     with serve(app, threads=threads, limits=Limits(max_payload=1000)) as server:
         stop = threading.Event()
 

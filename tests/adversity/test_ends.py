@@ -26,7 +26,7 @@ def refuses_connections(server: Server) -> bool:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3])
 def test_a_graceful_stop_delivers_what_waits_and_says_why(threads: int, loop: str) -> None:
     world = echoing()
     # The last of them is read after all others: that must not be too late.

@@ -1,5 +1,6 @@
 //! What a reactor stands on: sockets and the system's clock, or memory with time passed in.
 
+use crate::limits::EVENTS_A_TURN;
 use std::io;
 
 /// Where a reactor's events come from.
@@ -9,6 +10,8 @@ pub enum Source {
     Listener(usize),
     /// Another thread has put something into the mailbox.
     Mailbox,
+    /// The loop's own poller has something, or a signal came; for a reactor led by the loop's thread.
+    Loop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub trait Back: Send + 'static {
 
     /// Appends what is ready, waiting at most `timeout` nanoseconds for the first (`None`: for ever).
     fn poll(&mut self, ready: &mut Vec<Ready>, timeout: Option<u64>) -> io::Result<()>;
+
+    /// How many events one `poll` gives at most.
+    fn events_a_turn(&self) -> usize {
+        EVENTS_A_TURN
+    }
 
     /// Takes connections from this socket, told of under this number.
     fn listen(&mut self, listener: usize, socket: mio::net::TcpListener) -> io::Result<()>;

@@ -3,7 +3,8 @@
 use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
 use crate::inbox::Batch;
-use crate::limits::{Limits, BACKLOG};
+use crate::leaders::{self, LoopLed, Rest};
+use crate::limits::{Limits, BACKLOG, EVENTS_A_LED_TURN, EVENTS_A_TURN};
 use crate::listener::ListenUrl;
 use crate::memory::{Hub, Memory, MemoryConnection};
 use crate::outbox::{Handover, OutBatch};
@@ -11,7 +12,8 @@ use crate::reactor::{Next, Reactor};
 use crate::routes::Routes;
 use crate::shared::{lock, Listening, Mailbox, Shared};
 use crate::sockets::Sockets;
-use crate::{lead, system};
+use crate::statistics::Count;
+use crate::system::{self, Sleeper};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::ToSocketAddrs;
@@ -28,8 +30,10 @@ pub struct Engine {
 }
 
 enum Reactors {
-    /// Until they are started.
+    /// Led by native threads. Here until they are started.
     Sockets(Mutex<Vec<Reactor<Sockets>>>),
+    /// One, led by the loop's thread and a native stand-by.
+    LoopLed(Arc<LoopLed>),
     Memory {
         hub: Hub,
         reactor: Box<Mutex<Reactor<Memory>>>,
@@ -70,22 +74,29 @@ impl From<std::io::Error> for EngineError {
 }
 
 impl Engine {
-    /// With sockets, and as many reactors led by native threads.
+    /// With sockets, and as many reactors led by native threads; with 0 of them, one that the loop's
+    /// thread leads while it [rests](Self::rest), and a native stand-by otherwise.
     pub fn sockets(threads: usize, limits: Limits) -> Result<Engine, EngineError> {
-        if !(1..=REACTORS).contains(&threads) {
-            let text = format!("threads: expected 1 to {REACTORS}, not {threads}");
+        if threads > REACTORS {
+            let text = format!("threads: expected 0 to {REACTORS}, not {threads}");
             return Err(EngineError::Wrong(text));
         }
         system::raise_open_files();
-        let shared = Arc::new(Shared::new(threads)?);
+        let reactors = threads.max(1);
+        let events = match threads {
+            0 => EVENTS_A_LED_TURN,
+            _ => EVENTS_A_TURN,
+        };
+        let shared = Arc::new(Shared::new(reactors)?);
         let mut backs = Vec::new();
-        let mut mailboxes = Vec::new();
-        for _ in 0..threads {
-            let (back, waker) = Sockets::new()?;
+        let mut wakers = Vec::new();
+        for _ in 0..reactors {
+            let (back, waker) = Sockets::new(events)?;
             backs.push(back);
-            mailboxes.push(Mailbox::new(Some(waker)));
+            wakers.push(waker);
         }
-        let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+        let mailboxes = wakers.iter().cloned().map(|of| Mailbox::new(Some(of)));
+        let mailboxes: Arc<[Mailbox]> = mailboxes.collect();
         let reactors = backs.into_iter().enumerate().map(|(number, back)| {
             Reactor::new(
                 number,
@@ -95,7 +106,16 @@ impl Engine {
                 limits.clone(),
             )
         });
-        let back = Reactors::Sockets(Mutex::new(reactors.collect()));
+        let mut reactors: Vec<_> = reactors.collect();
+        let back = match (threads, reactors.pop(), wakers.pop()) {
+            (0, Some(reactor), Some(waker)) => {
+                Reactors::LoopLed(Arc::new(LoopLed::new(reactor, shared.clone(), waker)))
+            }
+            (_, last, _) => {
+                reactors.extend(last);
+                Reactors::Sockets(Mutex::new(reactors))
+            }
+        };
         Ok(Engine::with(shared, mailboxes, limits, back))
     }
 
@@ -155,7 +175,7 @@ impl Engine {
         let parsed = ListenUrl::parse(url, self.limits.max_payload).map_err(EngineError::Wrong)?;
         let (port, mut socket) = match &self.back {
             Reactors::Memory { .. } => (parsed.port, None),
-            Reactors::Sockets(_) => {
+            Reactors::Sockets(_) | Reactors::LoopLed(_) => {
                 let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
                 let mut bound = None;
                 for address in (parsed.host.as_str(), parsed.port).to_socket_addrs()? {
@@ -204,13 +224,37 @@ impl Engine {
     /// Starts the native threads. A second call does nothing.
     pub fn start(&self) -> Result<(), EngineError> {
         self.check()?;
-        let Reactors::Sockets(reactors) = &self.back else {
-            return Ok(());
-        };
-        for (number, reactor) in std::mem::take(&mut *lock(reactors)).into_iter().enumerate() {
-            lock(&self.threads).push(lead::spawn(reactor, number, self.shared.clone())?);
+        let mut threads = lock(&self.threads);
+        match &self.back {
+            Reactors::Sockets(reactors) => {
+                let reactors = std::mem::take(&mut *lock(reactors));
+                for (number, reactor) in reactors.into_iter().enumerate() {
+                    threads.push(leaders::spawn(reactor, number, self.shared.clone())?);
+                }
+            }
+            Reactors::LoopLed(led) if threads.is_empty() => {
+                threads.push(led.clone().stand_by()?);
+            }
+            Reactors::LoopLed(_) | Reactors::Memory { .. } => {}
         }
         Ok(())
+    }
+
+    /// The sleep of a loop of ours, without the GIL: until there is something for Python, or for the
+    /// loop's own poller (`true`), or the rest is over. `much`: what was just handed over is so much to
+    /// write that this thread should not be the one who does it. `waits` counts those in the sleeper.
+    pub fn rest(
+        &self,
+        sleeper: &Sleeper,
+        rest: Rest,
+        much: bool,
+        waits: &Count,
+    ) -> Result<bool, EngineError> {
+        match &self.back {
+            Reactors::LoopLed(led) if !much => Ok(led.rest(sleeper, rest, waits)?),
+            Reactors::LoopLed(led) => Ok(led.rest_without_leading(sleeper, rest, waits)),
+            _ => Ok(rest.sleep(sleeper, &self.shared.inbox, waits)),
+        }
     }
 
     /// Takes the batches that wait for Python.
@@ -258,6 +302,7 @@ impl Engine {
 
     /// Blocks until the reactor has looked at what it was handed. Never with the GIL held.
     pub fn wait_for_room(&self, reactor: usize) {
+        self.pass_lead();
         if !self.is_memory() {
             self.mailboxes[reactor]
                 .queue
@@ -291,7 +336,8 @@ impl Engine {
         for mailbox in self.mailboxes.iter() {
             mailbox.post(Handover::Shutdown, 1);
         }
-        let_go(&self.back);
+        self.pass_lead();
+        let_go(&self.back, lock(&self.threads).is_empty());
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             // It has told of its panic itself (`lead.rs`).
             let _ = thread.join();
@@ -346,7 +392,7 @@ impl Engine {
     #[inline]
     pub fn now(&self) -> u64 {
         match &self.back {
-            Reactors::Sockets(_) => system::monotonic_ns(),
+            Reactors::Sockets(_) | Reactors::LoopLed(_) => system::monotonic_ns(),
             Reactors::Memory { hub, .. } => hub.now(),
         }
     }
@@ -388,6 +434,13 @@ impl Engine {
             })
     }
 
+    /// Whoever waits for a reactor must not be the one who keeps it.
+    fn pass_lead(&self) {
+        if let Reactors::LoopLed(led) = &self.back {
+            led.pass();
+        }
+    }
+
     /// Refuses to work in a fork of the process that made the engine.
     #[inline]
     pub fn check(&self) -> Result<(), EngineError> {
@@ -399,9 +452,11 @@ impl Engine {
 }
 
 /// Reactors that were never started hold sockets: they are let go.
-fn let_go(back: &Reactors) {
+fn let_go(back: &Reactors, never_started: bool) {
     match back {
         Reactors::Sockets(reactors) => lock(reactors).clear(),
+        Reactors::LoopLed(led) if never_started => led.close(),
+        Reactors::LoopLed(_) => {}
         Reactors::Memory { reactor, .. } => {
             // Its last turn closes what is open; the memory back's poll cannot fail.
             let _ = lock(reactor).turn(Some(0));

@@ -3,8 +3,8 @@
 //!
 //! Bytes come in through a [`back`] (sockets, or memory for tests) to a [`reactor`], which decodes
 //! them in place and hands a [batch](inbox) a turn to whoever calls [`engine::Engine::take_inbox`];
-//! what is sent comes back through the [`outbox`]. [`wakeup`] is the queue between the two, and
-//! [`lead`] the only place where a thread leads a reactor.
+//! what is sent comes back through the [`outbox`]. [`wakeup`] is the queue between the two,
+//! [`leaders`] the only place where a thread leads a reactor, and [`lead`] how two of them take turns.
 
 pub mod back;
 pub mod connection;
@@ -13,7 +13,8 @@ mod group;
 pub mod handle;
 pub mod histogram;
 pub mod inbox;
-mod lead;
+pub mod lead;
+pub mod leaders;
 pub mod limits;
 mod listener;
 pub mod memory;

@@ -113,6 +113,13 @@ pub const PACKET_OVERHEAD: usize = 32;
 pub const QUARANTINE_MS: u64 = 1_000;
 /// Events taken in one wait; more are told of by the next.
 pub const EVENTS_A_TURN: usize = 1024;
+/// The same where the loop's own thread may lead: some half a millisecond of reading and writing.
+pub const EVENTS_A_LED_TURN: usize = 128;
+/// How long the loop's thread may stay away from its reactor before the stand-by takes over.
+pub const LEASE_NS: u64 = 1_000_000;
+/// After so long without a packet for Python the stand-by sleeps until there is one: an idle server
+/// wakes nobody.
+pub const PARK_NS: u64 = 20_000_000;
 /// Connections taken from a listener in one turn, so that a storm of them does not stop the game.
 pub const ACCEPTS_A_TURN: usize = 256;
 /// Connections that the system completes before we accept them; the next one's client would try again

@@ -1,16 +1,20 @@
 //! The back that serves: TCP sockets, the system's poller and clock.
 
 use crate::back::{Back, Ready, Source, Stream};
-use crate::limits::EVENTS_A_TURN;
-use crate::system;
+use crate::system::{self, Sleeper};
 use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{RecvFlags, SendFlags};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 const MAILBOX: usize = usize::MAX;
+/// The loop's own poller, and the word that there is something in the inbox, while the loop's thread leads.
+const LOOP: usize = usize::MAX - 1;
+const PYTHON: usize = usize::MAX - 2;
 /// Listeners' tokens count down from here, connections' up from 0.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -18,21 +22,55 @@ pub struct Sockets {
     poll: Poll,
     events: Events,
     listeners: Vec<Option<TcpListener>>,
+    loop_watch: LoopWatch,
+}
+
+/// The descriptors of a loop whose thread leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LoopWatch {
+    Off,
+    On([RawFd; 2]),
+    /// The loop's own poller has told something. That is an edge, and it may have more to tell.
+    Told([RawFd; 2]),
 }
 
 impl Sockets {
-    pub fn new() -> io::Result<(Sockets, Arc<Waker>)> {
+    pub fn new(events_a_turn: usize) -> io::Result<(Sockets, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(MAILBOX))?);
-        let events = Events::with_capacity(EVENTS_A_TURN);
+        let events = Events::with_capacity(events_a_turn);
         Ok((
             Sockets {
                 poll,
                 events,
                 listeners: Vec::new(),
+                loop_watch: LoopWatch::Off,
             },
             waker,
         ))
+    }
+
+    /// The loop's thread leads: `poll` ends when its sleep would have ended, too. Both descriptors of
+    /// the sleeper must be open until [`ignore_loop`](Self::ignore_loop).
+    pub fn watch_loop(&mut self, sleeper: &Sleeper) -> io::Result<()> {
+        if self.loop_watch == LoopWatch::Off {
+            let [event, other] = sleeper.descriptors();
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&event), Token(PYTHON), Interest::READABLE)?;
+            registry.register(&mut SourceFd(&other), Token(LOOP), Interest::READABLE)?;
+            self.loop_watch = LoopWatch::On([event, other]);
+        }
+        Ok(())
+    }
+
+    pub fn ignore_loop(&mut self) {
+        if let LoopWatch::On(both) | LoopWatch::Told(both) = self.loop_watch {
+            for fd in both {
+                // Fails only for one that was closed, and that is not watched any more.
+                let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+            }
+            self.loop_watch = LoopWatch::Off;
+        }
     }
 }
 
@@ -44,17 +82,41 @@ impl Back for Sockets {
         system::monotonic_ns()
     }
 
+    fn events_a_turn(&self) -> usize {
+        self.events.capacity()
+    }
+
     fn poll(&mut self, ready: &mut Vec<Ready>, timeout: Option<u64>) -> io::Result<()> {
+        if let LoopWatch::Told([event, other]) = self.loop_watch {
+            // Watching anew tells of what is still there.
+            let source = &mut SourceFd(&other);
+            self.poll
+                .registry()
+                .reregister(source, Token(LOOP), Interest::READABLE)?;
+            self.loop_watch = LoopWatch::On([event, other]);
+        }
         match self
             .poll
             .poll(&mut self.events, timeout.map(Duration::from_nanos))
         {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
+            // A signal, which the interpreter wants to know of.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => ready.push(Ready {
+                source: Source::Loop,
+                readable: false,
+                writable: false,
+                ended: false,
+            }),
+            other => other?,
         }
         for event in &self.events {
             let source = match event.token().0 {
-                MAILBOX => Source::Mailbox,
+                MAILBOX | PYTHON => Source::Mailbox,
+                LOOP => {
+                    if let LoopWatch::On(both) = self.loop_watch {
+                        self.loop_watch = LoopWatch::Told(both);
+                    }
+                    Source::Loop
+                }
                 token if token > LISTENERS / 2 => Source::Listener(LISTENERS - token),
                 token => Source::Connection(token as u32),
             };

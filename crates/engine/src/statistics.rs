@@ -58,6 +58,8 @@ counts! {
         polls, reads, writes, wakes,
         /// Batches that Python was given.
         batches,
+        /// Times the stand-by took the lead from the loop's thread.
+        take_overs,
         accepted,
         /// Connections closed at once because the session limit was reached.
         refused_full,
@@ -90,6 +92,8 @@ pub struct Statistics {
     pub socket_to_inbox: Histogram,
     /// From Python's hand-over to the write call.
     pub outbox_to_write: Histogram,
+    /// From the loop's thread leaving its reactor to the stand-by leading it.
+    pub take_over: Histogram,
     /// Connections ended by a wire error, by its reason.
     pub wire_errors: std::sync::Mutex<std::collections::BTreeMap<&'static str, u64>>,
 }

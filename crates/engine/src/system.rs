@@ -137,6 +137,11 @@ impl Sleeper {
         Ok(Sleeper { event, other })
     }
 
+    /// The event and the other poller.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [self.event, self.other]
+    }
+
     /// `true`: the other descriptor has something to tell. A signal ends the sleep early.
     /// `timeout_ms`: -1 is for ever.
     #[cfg(target_os = "linux")]

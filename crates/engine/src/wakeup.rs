@@ -122,6 +122,11 @@ impl<T> Channel<T> {
         inner.sleeping
     }
 
+    /// The consumer does not sleep, or no more: nobody has to wake it.
+    pub fn stay_awake(&self) {
+        self.lock().sleeping = false;
+    }
+
     /// Blocks a producer until less than `limit` waits in the queue, or the channel is closed.
     pub fn wait_for_room(&self, limit: usize) {
         let mut inner = self.lock();

@@ -1,8 +1,12 @@
-//! Every interleaving of the queue-and-wake protocol (`src/wakeup.rs`).
+//! Every interleaving of the queue-and-wake protocol (`src/wakeup.rs`) and of the hand-over of the
+//! lead (`src/lead.rs`).
 //! Run: `RUSTFLAGS="--cfg loom" cargo test -p photinus-engine --release --test loom`
 #![cfg(loom)]
 
+use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
+use photinus_engine::lead::{Lead, StandBy};
+use photinus_engine::limits::{LEASE_NS, PARK_NS};
 use photinus_engine::wakeup::Channel;
 use std::collections::VecDeque;
 
@@ -143,5 +147,149 @@ fn a_producer_waiting_for_room_is_released() {
         producer.join().unwrap();
         channel.take(&mut seen);
         assert_eq!(seen, [0, 1]);
+    });
+}
+
+/// A reactor whose turns are counted. Loom fails the model if two threads are in it at once, or if
+/// the second does not see what the first has done.
+struct Reactor(UnsafeCell<u32>);
+
+// SAFETY: the very claim that the models check.
+unsafe impl Sync for Reactor {}
+
+impl Reactor {
+    fn turn(&self) -> u32 {
+        self.0.with_mut(|turns| {
+            // SAFETY: loom panics before this if another thread is in here.
+            unsafe {
+                *turns += 1;
+                *turns
+            }
+        })
+    }
+}
+
+struct Shared {
+    lead: Lead,
+    reactor: Reactor,
+    /// The poller's waker, and the word to the loop's thread.
+    poll: Token,
+    python: Token,
+}
+
+impl Shared {
+    fn new() -> Arc<Shared> {
+        Arc::new(Shared {
+            lead: Lead::default(),
+            reactor: Reactor(UnsafeCell::new(0)),
+            poll: Token::default(),
+            python: Token::default(),
+        })
+    }
+
+    /// As `LoopLed::rest`: leads for one turn, asking for the lead if the stand-by has it.
+    fn rest(&self, now: u64) {
+        while !self.lead.try_lead() {
+            if self.lead.ask() {
+                self.poll.give();
+            }
+            self.python.wait();
+        }
+        self.reactor.turn();
+        self.lead.leave(now);
+    }
+
+    /// As the stand-by does when it has the lead: turns, each after a word to the poller, until it is
+    /// asked to give the lead back.
+    fn lead_until_wanted(&self, now: u64) {
+        loop {
+            self.reactor.turn();
+            if self.lead.is_wanted() {
+                self.lead.give_back(now);
+                self.python.give();
+                return;
+            }
+            self.poll.wait(); // loom reports a deadlock here if who asks is not heard
+        }
+    }
+}
+
+#[test]
+fn the_lead_is_asked_for_and_given() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let stand_by = loom::thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.lead.stand_by();
+                assert_eq!(shared.lead.look(0), StandBy::Lead { leased_at: None });
+                shared.lead_until_wanted(0);
+            }
+        });
+        shared.rest(0);
+        stand_by.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lease_that_nobody_comes_back_to_is_taken() {
+    loom::model(|| {
+        let shared = Shared::new();
+        assert!(shared.lead.ask());
+        shared.lead.give_back(0);
+        let stand_by = loom::thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.lead.stand_by();
+                // Each look may find the lease ended, or the loop's thread back.
+                loop {
+                    match shared.lead.look(PARK_NS + 2 * LEASE_NS) {
+                        StandBy::Lead { .. } => break,
+                        StandBy::Park => shared.lead.park(), // a deadlock here: the lease was not seen
+                        StandBy::Wait(_) => loom::thread::yield_now(),
+                    }
+                }
+                shared.reactor.turn();
+            }
+        });
+        // Two turns, unless the stand-by was quicker; then Python is busy for ever.
+        for now in [0, 1] {
+            if !shared.lead.try_lead() {
+                break;
+            }
+            shared.reactor.turn();
+            shared.lead.leave(now);
+        }
+        stand_by.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_passed_wakes_the_stand_by() {
+    const NOW: u64 = LEASE_NS; // and it stands still
+    loom::model(|| {
+        let shared = Shared::new();
+        assert!(shared.lead.ask());
+        shared.lead.give_back(NOW);
+        let stand_by = loom::thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.lead.stand_by();
+                loop {
+                    match shared.lead.look(NOW) {
+                        StandBy::Lead { .. } => break,
+                        StandBy::Park => unreachable!("nothing has been idle for long"),
+                        // For ever instead of for a while: only `pass` may end it.
+                        StandBy::Wait(_) => loom::thread::park(),
+                    }
+                }
+                shared.reactor.turn();
+            }
+        });
+        assert!(shared.lead.try_lead());
+        shared.reactor.turn();
+        shared.lead.leave(NOW);
+        shared.lead.pass();
+        stand_by.join().unwrap();
     });
 }

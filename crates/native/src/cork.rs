@@ -12,14 +12,21 @@ use pyo3::prelude::*;
 /// A turn that sends more than this hands over before it ends: the reactors can begin to write.
 const CORK_BYTES: usize = 1 << 20;
 
+/// A turn that sends to more receivers than this, beside its replies, leaves the writing to a native
+/// thread: some half a millisecond of system calls, which the loop's own thread should not make.
+const MUCH_TO_WRITE: usize = 128;
+
 pub struct Cork {
     batches: GilCell<Vec<OutBatch>>,
+    /// Receivers of what was sent in this turn, replies not counted.
+    receivers: GilCell<usize>,
 }
 
 impl Cork {
     pub fn new(reactors: usize) -> Cork {
         Cork {
             batches: GilCell::new((0..reactors).map(|_| OutBatch::default()).collect()),
+            receivers: GilCell::new(0),
         }
     }
 
@@ -37,9 +44,17 @@ impl Cork {
             })
     }
 
+    /// Something goes to so many receivers, and is no reply.
+    pub fn count_receivers(&self, py: Python<'_>, more: usize) {
+        self.receivers.with(py, |receivers| *receivers += more);
+    }
+
     /// Hands over what is gathered; gives what the caller owes for it.
     pub fn hand_over(&self, py: Python<'_>, engine: &Engine) -> Owed {
-        let mut owed = Owed::default();
+        let mut owed = Owed {
+            much: self.receivers.with(py, std::mem::take) > MUCH_TO_WRITE,
+            ..Owed::default()
+        };
         for reactor in 0..engine.reactors() {
             let batch = self.batches.with(py, |batches| {
                 let batch = &mut batches[reactor];
@@ -70,6 +85,8 @@ impl Cork {
 pub struct Owed {
     wakes: u16,
     waits: u16,
+    /// There is much to write.
+    pub much: bool,
 }
 
 impl Owed {

@@ -1,6 +1,7 @@
 //! The engine as Python holds it: listeners, the loop's sleep, what is sent, and the end.
 
-use crate::cork::{Cork, Owed};
+use crate::asyncio::OwnLoop;
+use crate::cork::Cork;
 use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
@@ -13,11 +14,12 @@ use crate::task::{Current, HandlerTask};
 use crate::turn::me;
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
+use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::{Action, FormatSet};
 use photinus_engine::routes::Routes;
 use photinus_engine::shared::format_of;
-use photinus_engine::system::Sleeper;
+use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
@@ -47,7 +49,7 @@ pub struct Engine {
     pub(crate) out_routes: Py<PyDict>,
     installed: GilCell<Option<Arc<Installed>>>,
     owner: GilCell<Option<Py<PyAny>>>,
-    sleeper: GilCell<Option<(Arc<Sleeper>, Py<PyAny>)>>,
+    own_loop: GilCell<Option<Arc<OwnLoop>>>,
     /// `call_soon(flush)` of a loop that is not ours, and whether it has been called.
     pub(crate) foreign: GilCell<Option<(Py<PyAny>, bool)>>,
     drained: GilCell<Option<(Py<PyAny>, usize)>>,
@@ -60,7 +62,7 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads = 1, memory = false, limits = None))]
+    #[pyo3(signature = (*, threads = 0, memory = false, limits = None))]
     fn new(
         py: Python<'_>,
         threads: usize,
@@ -89,7 +91,7 @@ impl Engine {
             out_routes: PyDict::new(py).unbind(),
             installed: GilCell::new(None),
             owner: GilCell::new(None),
-            sleeper: GilCell::new(None),
+            own_loop: GilCell::new(None),
             foreign: GilCell::new(None),
             drained: GilCell::new(None),
             loop_thread: AtomicUsize::new(0),
@@ -225,17 +227,25 @@ impl Engine {
         self.cork.flush(py, &self.inner, &self.counts);
     }
 
-    /// The loop's own poller: its descriptor, and `poll(0)`, which gives its events.
-    fn sleep_with(&self, py: Python<'_>, fileno: i32, poll: Py<PyAny>) -> PyResult<()> {
+    /// The asyncio loop whose selector's `select` is ours; its own poller's descriptor, and `poll(0)`,
+    /// which gives that poller's events.
+    fn sleep_for(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        fileno: i32,
+        poll: Py<PyAny>,
+    ) -> PyResult<()> {
         let sleeper = Sleeper::new(self.inner.shared.python.as_raw_fd(), fileno)?;
+        let own = Arc::new(OwnLoop::of(event_loop, sleeper, poll)?);
         let _old = self
-            .sleeper
-            .with(py, |slot| slot.replace((Arc::new(sleeper), poll)));
+            .own_loop
+            .with(event_loop.py(), |slot| slot.replace(own));
         Ok(())
     }
 
-    /// One turn of our loop: hands over what was sent, sleeps until something comes (at most
-    /// `timeout` seconds, None for ever), and handles it. Gives the events of the loop's own poller.
+    /// Turns of our loop, until there is something to do for asyncio or `timeout` seconds have passed
+    /// (None: for ever). A turn hands over what was sent, sleeps until something comes, and handles it.
+    /// Gives the events of the loop's own poller.
     ///
     /// This is the selector's `select` itself: a Python function in between would be a page of cold
     /// code at every wake.
@@ -243,45 +253,30 @@ impl Engine {
     fn select<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = slf.get();
-        let own = engine.sleeper.with(py, |slot| {
-            slot.as_ref()
-                .map(|(sleeper, poll)| (sleeper.clone(), poll.clone_ref(py)))
-        });
-        let Some((sleeper, poll)) = own else {
-            return Err(PyRuntimeError::new_err("select: call sleep_with first"));
+        let Some(own) = engine.own_loop.with(py, |slot| slot.clone()) else {
+            return Err(PyRuntimeError::new_err("select: call sleep_for first"));
         };
         engine.check()?;
         engine.loop_thread.store(me(), Relaxed);
-        // The reactors are woken at the very last: they may take over this core at that moment, and
-        // then the GIL should be free, and nothing be left to do here but to sleep.
-        let owed = engine.cork.hand_over(py, &engine.inner);
-        owed.count(&engine.counts);
-        let idle = engine
-            .work
-            .with(py, |work| work.as_ref().is_some_and(Work::is_empty));
-        let may_sleep = idle && engine.inner.shared.inbox.prepare_sleep(false);
-        let timeout_ms = match timeout {
-            _ if !may_sleep => 0,
-            None => -1,
-            // Rounded up: a timer that is not due yet would only make the loop go round.
-            Some(seconds) => (seconds * 1000.0).ceil().clamp(0.0, f64::from(i32::MAX)) as i32,
+        let until = match timeout {
+            Some(seconds) if seconds <= 0.0 => Rest::None,
+            Some(seconds) => {
+                let wait = (seconds * 1e9).min(1e18) as u64;
+                Rest::Until(Some(monotonic_ns().saturating_add(wait)))
+            }
+            None => Rest::Until(None),
         };
-        engine.end_turn(py);
-        engine.counts.waits.add(1);
-        let other = if timeout_ms == 0 && owed == Owed::default() {
-            sleeper.sleep(0)
-        } else {
-            engine.counts.gil_acquisitions.add(1);
-            py.detach(|| {
-                owed.pay(&engine.inner);
-                sleeper.sleep(timeout_ms)
-            })
-        };
-        engine.begin_turn(py);
-        dispatch::drain(slf)?;
-        match other {
-            true => poll.bind(py).call1((0,)),
-            false => Ok(PyList::empty(py).into_any()),
+        let before = own.state(py)?;
+        loop {
+            let other = engine.next_turn(py, &own.sleeper, until)?;
+            dispatch::drain(slf)?;
+            if other {
+                return own.poll.bind(py).call1((0,));
+            }
+            py.check_signals()?;
+            if until.is_over() || own.state(py)? != before {
+                return Ok(PyList::empty(py).into_any());
+            }
         }
     }
 
@@ -358,6 +353,8 @@ impl Engine {
         let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
             return Ok(()); // nobody is in it
         };
+        let members = self.groups.with(py, |groups| groups.len(group));
+        self.cork.count_receivers(py, members);
         let route = self.out_route(py, route)?;
         let but = but.map_or(Handle::NONE, |session| {
             session
@@ -477,9 +474,8 @@ impl Engine {
         visit.call(&self.out_routes)?;
         self.owner
             .with(py, |owner| owner.iter().try_for_each(|of| visit.call(of)))?;
-        self.sleeper.with(py, |of| {
-            of.iter().try_for_each(|(_, poll)| visit.call(poll))
-        })?;
+        self.own_loop
+            .with(py, |of| of.iter().try_for_each(|of| of.visit(&visit)))?;
         self.foreign.with(py, |of| {
             of.iter()
                 .try_for_each(|(call_soon, _)| visit.call(call_soon))
@@ -494,7 +490,7 @@ impl Engine {
     fn __clear__(&self, py: Python<'_>) {
         let _owner = self.owner.with(py, Option::take);
         let _foreign = self.foreign.with(py, Option::take);
-        let _sleeper = self.sleeper.with(py, Option::take);
+        let _own_loop = self.own_loop.with(py, Option::take);
         let _seats = self.seats.with(py, |seats| {
             seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
         });

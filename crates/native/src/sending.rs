@@ -29,6 +29,7 @@ impl Engine {
         }
         let what = What::Push(self.out_route(py, route)?);
         let action = Action::Send { to: handle, what };
+        self.cork.count_receivers(py, 1);
         if let Ok(bytes) = message.cast::<PyBytes>() {
             self.post(py, handle.reactor(), action, bytes.as_bytes());
         } else {

@@ -1,10 +1,35 @@
 //! A turn of the loop: on which thread it runs, and how much of its time went to packets.
 
-use crate::engine::Engine;
-use pyo3::Python;
+use crate::dispatch::Work;
+use crate::engine::{raised, Engine};
+use photinus_engine::leaders::Rest;
+use photinus_engine::system::Sleeper;
+use pyo3::{PyResult, Python};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Engine {
+    /// The end of one turn of our loop and the beginning of the next: hands over what was sent, and
+    /// rests until something comes. `true`: the loop's own poller has something.
+    pub fn next_turn(&self, py: Python<'_>, sleeper: &Sleeper, until: Rest) -> PyResult<bool> {
+        // The reactors are woken at the very last: they may take over this core at that moment, and
+        // then the GIL should be free, and nothing be left to do here but to sleep.
+        let owed = self.cork.hand_over(py, &self.inner);
+        owed.count(&self.counts);
+        let idle = self
+            .work
+            .with(py, |work| work.as_ref().is_some_and(Work::is_empty));
+        let rest = if idle { until } else { Rest::None };
+        self.end_turn(py);
+        self.counts.gil_acquisitions.add(1);
+        let other = py.detach(|| {
+            owed.pay(&self.inner);
+            self.inner
+                .rest(sleeper, rest, owed.much, &self.counts.waits)
+        });
+        self.begin_turn(py);
+        other.map_err(raised)
+    }
+
     pub fn begin_turn(&self, py: Python<'_>) {
         self.loop_thread.store(me(), Relaxed);
         self.counts.turns.add(1);

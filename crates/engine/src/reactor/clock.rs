@@ -3,7 +3,6 @@
 use super::{Reactor, Serving};
 use crate::back::Back;
 use crate::connection::{By, Stage};
-use crate::limits::EVENTS_A_TURN;
 
 impl<B: Back> Reactor<B> {
     pub(super) fn meet_deadlines(&mut self) {
@@ -13,7 +12,7 @@ impl<B: Back> Reactor<B> {
         }
         // After a pause of the whole process the poller has more to tell than one turn takes: nobody
         // is judged silent before all have been heard.
-        if self.ready.len() >= EVENTS_A_TURN {
+        if self.ready.len() >= self.back.events_a_turn() {
             return;
         }
         while let Some((at, serial)) = self.handshakes.pop_due(now) {

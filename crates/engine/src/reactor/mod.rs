@@ -1,9 +1,10 @@
 //! A reactor: a poller, the connections and sessions that belong to it for life, and a mailbox.
 //!
-//! One turn ([`Reactor::turn`]): take what the poller tells (`arrivals.rs`), read it into this turn's
-//! batch (`inbound.rs`), hand the batch to Python, carry out what the mailbox holds with one write a
-//! connection (`outbound.rs`), then what is due (`clock.rs`). How things end stands in `ends.rs`. Whoever calls `turn` leads the reactor at that
-//! moment (`lead.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
+//! One turn ([`Reactor::turn`]): take what the poller tells ([`Reactor::poll`]); read it into this
+//! turn's batch (`arrivals.rs`, `inbound.rs`), hand the batch to Python and do what is due (`clock.rs`:
+//! [`Reactor::work`]); carry out what the mailbox holds with one write a connection (`outbound.rs`:
+//! [`Reactor::prepare`]). How things end stands in `ends.rs`. Whoever goes this round leads the reactor
+//! at that moment (`leaders.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
 
 mod arrivals;
 mod clock;
@@ -155,22 +156,51 @@ impl<B: Back> Reactor<B> {
 
     /// Waits at most `timeout` nanoseconds for something to do, then does all there is.
     pub fn turn(&mut self, timeout: Option<u64>) -> io::Result<Next> {
+        self.poll(timeout)?;
+        self.work();
+        Ok(self.prepare())
+    }
+
+    /// Waits at most `timeout` nanoseconds for the poller to tell something.
+    pub fn poll(&mut self, timeout: Option<u64>) -> io::Result<()> {
         self.ready.clear();
         self.statistics.counts.polls.add(1);
         self.back.poll(&mut self.ready, timeout)?;
         self.told = self.back.now();
         self.now_ms = self.told / NS_A_MS;
+        Ok(())
+    }
+
+    /// Reads what the poller has told of, and does what is due.
+    pub fn work(&mut self) {
         self.statistics.counts.turns.add(1);
         // Taking the mail says that we are awake: nobody pays for waking us any more.
         self.mailboxes[self.number].queue.take(&mut self.mail);
         self.read_all();
         self.hand_in();
-        self.deliver();
         self.meet_deadlines();
-        // Closed sessions and drops of this turn's second half go to Python, too.
+        self.hand_in();
+    }
+
+    /// Carries out what the mailbox holds; then there is nothing left but this.
+    pub fn prepare(&mut self) -> Next {
+        self.deliver();
+        // Sessions that ended and messages that were dropped just now go to Python, too.
         self.hand_in();
         self.publish();
-        Ok(self.next())
+        self.next()
+    }
+
+    /// The stand-by leads now, after a lease that had begun at this time.
+    pub fn taken_over(&self, leased_at: u64) {
+        let waited = self.back.now().saturating_sub(leased_at);
+        self.statistics.counts.take_overs.add(1);
+        self.statistics.take_over.record(waited, 1);
+    }
+
+    /// Did it tell that the loop is wanted?
+    pub fn loop_is_wanted(&self) -> bool {
+        self.ready.iter().any(|event| event.source == Source::Loop)
     }
 
     /// What to do before the next turn. The mailbox is looked at once more by whoever sleeps.
@@ -221,7 +251,7 @@ impl<B: Back> Reactor<B> {
         for event in &ready {
             match event.source {
                 Source::Listener(listener) => self.accept(listener),
-                Source::Mailbox => {}
+                Source::Mailbox | Source::Loop => {}
                 Source::Connection(at) => {
                     let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
                         continue;
