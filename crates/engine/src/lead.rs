@@ -33,7 +33,7 @@ use std::{
     thread::{self, Thread},
 };
 
-use crate::limits::{LEASE_NS, PARK_NS};
+use crate::limits::{LEASE_NS, LOOK_NS, PARK_NS};
 
 const STAND_BY: u64 = 0;
 const WANTED: u64 = 1;
@@ -109,12 +109,12 @@ impl Lead {
         match word {
             STAND_BY | WANTED => StandBy::Lead { leased_at: None },
             LOOP if now.saturating_sub(leased_at) > PARK_NS => StandBy::Park,
-            LOOP => StandBy::Wait(LEASE_NS),
-            lease if now < lease => StandBy::Wait(lease - now),
+            LOOP => StandBy::Wait(LOOK_NS),
+            lease if now < lease => StandBy::Wait(LOOK_NS),
             lease if self.replace(lease, STAND_BY) => StandBy::Lead {
                 leased_at: Some(leased_at),
             },
-            _ => StandBy::Wait(LEASE_NS),
+            _ => StandBy::Wait(LOOK_NS),
         }
     }
 
@@ -189,13 +189,9 @@ mod tests {
         for now in 1..100 {
             assert!(lead.try_lead());
             assert!(!lead.try_lead());
-            assert_eq!(lead.look(now * LEASE_NS), StandBy::Wait(LEASE_NS));
+            assert_eq!(lead.look(now * LEASE_NS), StandBy::Wait(LOOK_NS));
             lead.leave(now * LEASE_NS);
-            assert_eq!(
-                lead.look(now * LEASE_NS + 1),
-                StandBy::Wait(LEASE_NS - 1),
-                "to its end, and no longer"
-            );
+            assert_eq!(lead.look((now + 1) * LEASE_NS - 1), StandBy::Wait(LOOK_NS));
         }
     }
 
@@ -218,7 +214,7 @@ mod tests {
         let lead = leased(0);
         lead.pass();
         let leased_at = Some(0);
-        assert_eq!(lead.look(1), StandBy::Lead { leased_at });
+        assert_eq!(lead.look(ENDED), StandBy::Lead { leased_at });
         lead.pass();
         assert!(lead.ask(), "passing again changes nothing");
     }
@@ -227,7 +223,7 @@ mod tests {
     fn an_idle_stand_by_parks_until_a_lease() {
         let lead = leased(0);
         assert!(lead.try_lead());
-        assert_eq!(lead.look(PARK_NS), StandBy::Wait(LEASE_NS));
+        assert_eq!(lead.look(PARK_NS), StandBy::Wait(LOOK_NS));
         assert_eq!(lead.look(PARK_NS + 1), StandBy::Park);
         std::thread::scope(|scope| {
             let stand_by = scope.spawn(|| {

@@ -117,6 +117,9 @@ pub const EVENTS_A_TURN: usize = 1024;
 pub const EVENTS_A_LED_TURN: usize = 128;
 /// How long the loop's thread may stay away from its reactor before the stand-by takes over.
 pub const LEASE_NS: u64 = 1_000_000;
+/// How often the stand-by looks at most. With the lease this is the longest that a reactor is without a
+/// leader; each look costs some 10 us.
+pub const LOOK_NS: u64 = 2_000_000;
 /// After so long without a packet for Python the stand-by sleeps until there is one: an idle server
 /// wakes nobody.
 pub const PARK_NS: u64 = 20_000_000;

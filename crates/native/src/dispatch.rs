@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
 use crate::session::{Parked, Session, Waiting};
+use crate::timing::Timing;
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event, Item, DEFAULT_ROUTE, UNKNOWN_ROUTE};
@@ -118,13 +119,10 @@ pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
 
 fn work_off(call: &Call<'_, '_>, work: &mut Work) -> PyResult<()> {
     let engine = call.engine;
-    let clock = &engine.clock;
-    let counts = &engine.counts;
-    let began = clock.raw();
-    let now_ns = engine.inner.now();
-    let mut before = began;
+    let now = engine.inner.now();
+    let mut timing = Timing::new(&engine.clock, &engine.counts, now, BUDGET_NS);
     while let Some(mut batch) = work.batches.pop_front() {
-        let arrived = batch.pushed;
+        timing.batch(batch.pushed);
         while let Some(&item) = batch.items.get(work.item) {
             work.item += 1;
             if matches!(item.event, Event::Packet(_)) {
@@ -135,26 +133,14 @@ fn work_off(call: &Call<'_, '_>, work: &mut Work) -> PyResult<()> {
                 }
                 work.left = work.left.saturating_sub(1);
             }
-            let handled = one(call, &mut batch, &item, work.run.wrapping_sub(1));
-            let after = clock.raw();
-            match handled {
-                Ok(true) => {
-                    let waited =
-                        (now_ns + clock.delta_as_nanos(began, before)).saturating_sub(arrived);
-                    counts.inbox_to_handler.record(waited, 1);
-                    counts
-                        .handler
-                        .record(clock.delta_as_nanos(before, after), 1);
-                    counts.handled.add(1);
-                }
-                Ok(false) => {}
+            let handled = match one(call, &mut batch, &item, work.run.wrapping_sub(1)) {
+                Ok(handled) => handled,
                 Err(error) => {
                     work.batches.push_front(batch);
                     return Err(error);
                 }
-            }
-            before = after;
-            if clock.delta_as_nanos(began, after) > BUDGET_NS {
+            };
+            if timing.done(handled) {
                 if work.item < batch.items.len() {
                     work.batches.push_front(batch);
                 } else {

@@ -17,6 +17,7 @@ mod sending;
 mod session;
 mod statistics;
 mod task;
+mod timing;
 mod turn;
 
 use pyo3::prelude::*;
