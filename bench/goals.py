@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from .results import Results
 
-PHOTINUS = "photinus-native-led"
+# As it comes: reactor 0 led by the loop's thread.
+PHOTINUS = "photinus-bytes"
+# One reactor led by a native thread: no I/O in what its Python thread costs.
+NATIVE_LED = "photinus-native-led"
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,32 @@ def _cpu(shape: str, at_most: float) -> Goal:
     return Goal(f"CPU of an echo, {shape}, x floor", "echo", PHOTINUS, shape, "cpu_ratio", at_most)
 
 
+def _p99(shape: str) -> Goal:
+    text = f"p99 of an echo, {shape}, x the better of uvloop and native-led"
+    return Goal(text, "echo", PHOTINUS, shape, "p99_over_best", 1.5)
+
+
 GOALS = (
-    _cpu("50x1", 1.15),
-    _cpu("1000x1", 1.15),
-    _cpu("50x16", 1.35),
-    _cpu("1000x16", 1.35),
-    Goal("Python of a packet, bytes def, us", "echo", PHOTINUS, "50x16", "python_us", 0.12),
+    _cpu("1x1-onecore", 1.2),
+    Goal("the same, x uvloop writing joined", "echo", PHOTINUS, "1x1-onecore", "cpu_over_uvloop", 1.05),
+    _cpu("4x1-onecore", 1.1),
+    _cpu("50x1", 1.1),
+    _cpu("1000x1", 1.1),
+    _cpu("50x16", 1.25),
+    _cpu("1000x16", 1.25),
+    _cpu("open20k", 1.2),
+    _cpu("open60k", 1.2),
+    _p99("open20k"),
+    _p99("open60k"),
+    Goal("p99 of an echo, 1000x1, x floor", "echo", PHOTINUS, "1000x1", "p99_ratio", 1.5),
+    Goal("GIL held for a packet, bytes def, us", "echo", PHOTINUS, "50x16", "gil_us", 0.1),
+    Goal("the same where each packet is a wake", "echo", PHOTINUS, "1x1-onecore", "gil_us", 1.0),
+    Goal("take-over from a busy Python, p99, us", "pace", PHOTINUS, "busy5ms", "take_over_p99_us", 3000),
+    Goal("timers late at 60k packets/s, p99, us", "pace", PHOTINUS, "timers60k", "timer_late_p99_us", 1000),
+    Goal("wakes of an idle server a second", "pace", PHOTINUS, "idle", "wakes_per_s", 50),
+    Goal("Python of a packet, bytes def, us", "echo", NATIVE_LED, "50x16", "python_us", 0.12),
     Goal("Python of a packet, typed, us", "echo", "photinus-typed", "50x16", "python_us", 0.35),
-    Goal("async def above def, us", "echo", "photinus-async", "50x16", "python_over_bytes_us", 0.2),
+    Goal("async def above def, us", "echo", "photinus-async", "50x16", "python_over_bytes_us", 0.15),
     Goal("Python of a delivery, us", "broadcast", PHOTINUS, "1000x1", "python_us", 0.02),
     Goal("CPU of a delivery, x C write loop", "broadcast", PHOTINUS, "1000x1", "cpu_ratio", 1.05),
     Goal("the same, four in one turn", "broadcast", PHOTINUS, "1000x4", "cpu_ratio", 0.4),

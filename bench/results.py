@@ -20,6 +20,14 @@ UNITS = {
     "gil_us": "us",
     "cpu_ratio": "x floor",
     "python_over_bytes_us": "us",
+    "cpu_over_uvloop": "x uvloop-joined",
+    "p99_ratio": "x floor",
+    "p99_over_best": "x the better of uvloop and photinus-native-led",
+    "native_p99_us": "us",
+    "take_over_p99_us": "us",
+    "timer_late_p99_us": "us",
+    "wakes_per_s": "1/s",
+    "idle_cpu_us_per_s": "us/s",
     "packets_per_wake": "1",
     "gil_per_1000": "1",
     "syscalls_per_1000": "1",
@@ -61,6 +69,11 @@ class Results:
         for key, rounds in list(self._rounds.items()):
             if key.metric == "cpu_us" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
+            if key.metric == "cpu_us" and key.subject == "photinus-bytes":
+                self._pair(key, rounds, key._replace(subject="uvloop-joined"), "cpu_over_uvloop")
+            if key.metric == "p99_us" and key.subject == "photinus-bytes":
+                self._pair(key, rounds, key._replace(subject=FLOOR), "p99_ratio")
+                self._beside_the_better(key, rounds)
             if key.metric == "python_us" and key.subject in ("photinus-async", "photinus-typed"):
                 self._pair(key, rounds, key._replace(subject="photinus-native-led"), "python_over_bytes_us")
 
@@ -79,10 +92,20 @@ class Results:
         ]
         path.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
 
+    def _beside_the_better(self, key: Key, rounds: dict[int, float]) -> None:
+        others = [self._rounds.get(key._replace(subject=name), {}) for name in ("uvloop", "photinus-native-led")]
+        compared = {
+            number: value / min(other[number] for other in others)
+            for number, value in rounds.items()
+            if all(number in other for other in others)
+        }
+        if compared:
+            self._rounds[key._replace(metric="p99_over_best")] = compared
+
     def _pair(self, key: Key, rounds: dict[int, float], other: Key, metric: str) -> None:
         base = self._rounds.get(other, {})
         pairs = {number: (value, base[number]) for number, value in rounds.items() if number in base}
-        if metric == "cpu_ratio":
+        if metric != "python_over_bytes_us":
             compared = {number: value / least for number, (value, least) in pairs.items() if least > 0}
         else:
             compared = {number: value - least for number, (value, least) in pairs.items()}

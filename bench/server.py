@@ -33,6 +33,7 @@ class Server:
         self.log = BUILD / "log" / f"{subject.name}.{Path(subject.script).stem}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._pending = b""
+        self._ports: list[int] = []
         try:
             with pinned(cpu), self.log.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -57,6 +58,9 @@ class Server:
     @property
     def process(self) -> int:
         return self._process.pid
+
+    def port(self, protocol: str) -> int:
+        return self._ports[self.subject.protocols.index(protocol)]
 
     def __enter__(self) -> Self:
         return self
@@ -91,15 +95,14 @@ class Server:
 
     def _wait_until_ready(self) -> str:
         deadline = time.monotonic() + START_SECONDS
-        address = None
         while True:
             line = self._line(deadline)
             if found := _ADDRESS.search(line):
-                address = f"127.0.0.1:{found[1]}"
+                self._ports.append(int(found[1]))
             if line.startswith("ready"):
-                if address is None:
+                if not self._ports:
                     raise self._failed("was ready without saying where")
-                return address
+                return f"127.0.0.1:{self._ports[0]}"
 
     def _line(self, deadline: float) -> str:
         output = cast("IO[bytes]", self._process.stdout)

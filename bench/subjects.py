@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from .machine import floor_program
 
 SERVERS = Path(__file__).parent / "servers"
 
-# One reactor led by a native thread: the subject of the numbers that are asked for.
+# One reactor led by a native thread.
 NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
 
 
@@ -28,10 +28,16 @@ class Subject:
     """Whether it wants a msgpack Struct rather than any bytes."""
     python: Literal["none", "main", "all"] = "main"
     """Which of its threads run Python."""
+    protocols: tuple[str, ...] = ("length4",)
+    """Of Photinus's listeners; the load speaks the first."""
 
     @property
     def is_photinus(self) -> bool:
         return self.script.startswith("photinus_")
+
+    def running(self, script: str, environment: Mapping[str, str]) -> Subject:
+        """The same subject with another application."""
+        return replace(self, script=script, environment={**self.environment, **environment})
 
     def command(self) -> list[str]:
         if self.script == "floor":
@@ -40,7 +46,8 @@ class Subject:
         if self.is_photinus:
             # The command that users run; nothing in the engine knows of the benchmark.
             photinus = str(Path(sys.executable).with_name("photinus"))
-            return [photinus, "run", f"{script}:app", "--listen", "tcp://127.0.0.1:0?protocol=length4"]
+            listeners = (f"--listen=tcp://127.0.0.1:0?protocol={protocol}" for protocol in self.protocols)
+            return [photinus, "run", f"{script}:app", *listeners]
         return [sys.executable, script, *self.arguments]
 
     def full_environment(self) -> dict[str, str]:
@@ -63,10 +70,17 @@ ECHO = (
 BROADCAST = (
     Subject("floor", "floor", ("broadcast",), python="none"),
     Subject("uvloop", "protocols.py", ("uvloop-broadcast",)),
+    Subject("photinus-bytes", "photinus_broadcast.py"),
     Subject("photinus-native-led", "photinus_broadcast.py", environment=NATIVE_LED),
 )
 
 MEMORY = (
     Subject("uvloop", "protocols.py", ("uvloop",)),
-    Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED),
+    Subject("photinus-bytes", "photinus_bytes.py"),
+)
+
+# The same servers with applications of their own (pace.py).
+PACE = (
+    Subject("photinus-bytes", "photinus_bytes.py", protocols=("length4", "pomelo")),
+    Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED, protocols=("length4", "pomelo")),
 )

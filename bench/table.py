@@ -32,6 +32,8 @@ COLUMNS = (
     Column("p99 us", ("p99_us",), 0),
     Column("CPU us", ("cpu_us",), 3),
     Column("x floor", ("cpu_ratio",), 2),
+    Column("p99\nx floor", ("p99_ratio",), 2),
+    Column("x best", ("p99_over_best",), 2),
     Column("Python us", ("python_us",), 3),
     Column("GIL us", ("gil_us",), 3),
     Column("packets\n/wake", ("packets_per_wake",), 1),
@@ -49,11 +51,21 @@ MEMORY_COLUMNS = (
 )
 
 
+PACE_COLUMNS = (
+    Column("p99 us", ("p99_us",), 0),
+    Column("handshake\np99 us", ("native_p99_us",), 0),
+    Column("take-over\np99 us", ("take_over_p99_us",), 0),
+    Column("timers late\np99 us", ("timer_late_p99_us",), 0),
+    Column("wakes\na second", ("wakes_per_s",), 1),
+    Column("CPU us\na second", ("idle_cpu_us_per_s",), 1),
+)
+
+
 def show(results: Results, console: Console) -> None:
     # Also on a narrow terminal, and into a file or a pipe the table must not be squeezed into 80 columns.
     console.width = max(console.width, WIDTH)
     keys = results.measured()
-    for rows, columns in ((("echo", "broadcast"), COLUMNS), (("memory",), MEMORY_COLUMNS)):
+    for rows, columns in ((("echo", "broadcast"), COLUMNS), (("pace",), PACE_COLUMNS), (("memory",), MEMORY_COLUMNS)):
         lines = list(dict.fromkeys((key.row, key.shape) for key in keys if key.row in rows))
         if lines:
             console.print(_table(results, lines, columns))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 
 from photinus import App, scope
 from photinus.engine import Engine
+
+_more: list[Callable[[], dict[str, float]]] = []
 
 
 def report(app: App) -> None:
     """Each line that comes on stdin is answered with the engine's statistics, as a line of JSON."""
     app.task(_answer)
+
+
+def add(values: Callable[[], dict[str, float]]) -> None:
+    """A server's own figures, in a section of their own."""
+    _more.append(values)
 
 
 async def _answer() -> None:
@@ -21,4 +29,5 @@ async def _answer() -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while await lines.readline():
-        print(json.dumps(engine.statistics()), flush=True)
+        own = {name: value for values in _more for name, value in values().items()}
+        print(json.dumps({**engine.statistics(), "own": own}), flush=True)

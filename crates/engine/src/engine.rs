@@ -241,8 +241,8 @@ impl Engine {
     }
 
     /// The sleep of a loop of ours, without the GIL: until there is something for Python, or for the
-    /// loop's own poller (`true`), or the rest is over. `much`: what was just handed over is so much to
-    /// write that this thread should not be the one who does it. `waits` counts those in the sleeper.
+    /// loop's own poller (`true`), or the rest is over. `much`: there is so much to write or to handle that
+    /// this thread should not be the one who leads now. `waits` counts those in the sleeper.
     pub fn rest(
         &self,
         sleeper: &Sleeper,
@@ -374,7 +374,7 @@ impl Engine {
     }
 
     /// The histograms of the stages that the reactors see.
-    pub fn stages(&self) -> [(&'static str, Snapshot); 2] {
+    pub fn stages(&self) -> [(&'static str, Snapshot); 3] {
         let all = &self.shared.statistics;
         [
             (
@@ -385,6 +385,7 @@ impl Engine {
                 "outbox_to_write",
                 merged(all.iter().map(|of| &of.outbox_to_write)),
             ),
+            ("take_over", merged(all.iter().map(|of| &of.take_over))),
         ]
     }
 

@@ -156,7 +156,7 @@ impl LoopLed {
         }
     }
 
-    /// The loop's thread, without the GIL, when much is to be written: the stand-by does it.
+    /// The loop's thread, without the GIL, when there is much to do: the stand-by leads.
     pub fn rest_without_leading(&self, sleeper: &Sleeper, rest: Rest, waits: &Count) -> bool {
         self.lead.pass();
         rest.sleep(sleeper, &self.shared.inbox, waits)

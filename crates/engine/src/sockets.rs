@@ -22,16 +22,17 @@ pub struct Sockets {
     poll: Poll,
     events: Events,
     listeners: Vec<Option<TcpListener>>,
-    loop_watch: LoopWatch,
+    loop_watch: Option<LoopWatch>,
 }
 
-/// The descriptors of a loop whose thread leads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LoopWatch {
-    Off,
-    On([RawFd; 2]),
+/// What is watched for a loop whose thread leads.
+struct LoopWatch {
+    /// A loop that was closed and the next one may have the same descriptors.
+    sleeper: u64,
+    event: RawFd,
+    other: RawFd,
     /// The loop's own poller has told something. That is an edge, and it may have more to tell.
-    Told([RawFd; 2]),
+    told: bool,
 }
 
 impl Sockets {
@@ -44,32 +45,40 @@ impl Sockets {
                 poll,
                 events,
                 listeners: Vec::new(),
-                loop_watch: LoopWatch::Off,
+                loop_watch: None,
             },
             waker,
         ))
     }
 
     /// The loop's thread leads: `poll` ends when its sleep would have ended, too. Both descriptors of
-    /// the sleeper must be open until [`ignore_loop`](Self::ignore_loop).
+    /// the sleeper must be open until [`ignore_loop`](Self::ignore_loop), or until another is watched.
     pub fn watch_loop(&mut self, sleeper: &Sleeper) -> io::Result<()> {
-        if self.loop_watch == LoopWatch::Off {
-            let [event, other] = sleeper.descriptors();
-            let registry = self.poll.registry();
-            registry.register(&mut SourceFd(&event), Token(PYTHON), Interest::READABLE)?;
-            registry.register(&mut SourceFd(&other), Token(LOOP), Interest::READABLE)?;
-            self.loop_watch = LoopWatch::On([event, other]);
+        let watched = self.loop_watch.as_ref();
+        if watched.is_some_and(|of| of.sleeper == sleeper.number()) {
+            return Ok(());
         }
+        self.ignore_loop();
+        let [event, other] = sleeper.descriptors();
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&event), Token(PYTHON), Interest::READABLE)?;
+        registry.register(&mut SourceFd(&other), Token(LOOP), Interest::READABLE)?;
+        self.loop_watch = Some(LoopWatch {
+            sleeper: sleeper.number(),
+            event,
+            other,
+            told: false,
+        });
         Ok(())
     }
 
+    /// Before anything else is watched: a descriptor that was closed may come back as another's.
     pub fn ignore_loop(&mut self) {
-        if let LoopWatch::On(both) | LoopWatch::Told(both) = self.loop_watch {
-            for fd in both {
+        if let Some(LoopWatch { event, other, .. }) = self.loop_watch.take() {
+            for fd in [event, other] {
                 // Fails only for one that was closed, and that is not watched any more.
                 let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
             }
-            self.loop_watch = LoopWatch::Off;
         }
     }
 }
@@ -87,13 +96,11 @@ impl Back for Sockets {
     }
 
     fn poll(&mut self, ready: &mut Vec<Ready>, timeout: Option<u64>) -> io::Result<()> {
-        if let LoopWatch::Told([event, other]) = self.loop_watch {
+        if let Some(watch) = self.loop_watch.as_mut().filter(|of| of.told) {
             // Watching anew tells of what is still there.
-            let source = &mut SourceFd(&other);
-            self.poll
-                .registry()
-                .reregister(source, Token(LOOP), Interest::READABLE)?;
-            self.loop_watch = LoopWatch::On([event, other]);
+            let (source, registry) = (&mut SourceFd(&watch.other), self.poll.registry());
+            registry.reregister(source, Token(LOOP), Interest::READABLE)?;
+            watch.told = false;
         }
         match self
             .poll
@@ -112,8 +119,8 @@ impl Back for Sockets {
             let source = match event.token().0 {
                 MAILBOX | PYTHON => Source::Mailbox,
                 LOOP => {
-                    if let LoopWatch::On(both) = self.loop_watch {
-                        self.loop_watch = LoopWatch::Told(both);
+                    if let Some(watch) = &mut self.loop_watch {
+                        watch.told = true;
                     }
                     Source::Loop
                 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Once;
 
 /// Nanoseconds on the system's monotonic clock.
@@ -92,10 +92,16 @@ impl AsRawFd for Event {
 /// What a thread with a loop of its own sleeps in: until an [`Event`] is given, another poller's
 /// descriptor has something to tell, or time is up.
 pub struct Sleeper {
+    number: u64,
     event: RawFd,
     other: RawFd,
     #[cfg(target_os = "linux")]
     epoll: OwnedFd,
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Sleeper {
@@ -126,6 +132,7 @@ impl Sleeper {
             }
         }
         Ok(Sleeper {
+            number: next_number(),
             event,
             other,
             epoll,
@@ -134,7 +141,16 @@ impl Sleeper {
 
     #[cfg(not(target_os = "linux"))]
     pub fn new(event: RawFd, other: RawFd) -> io::Result<Sleeper> {
-        Ok(Sleeper { event, other })
+        Ok(Sleeper {
+            number: next_number(),
+            event,
+            other,
+        })
+    }
+
+    /// No other sleeper of this process has the same.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The event and the other poller.

@@ -83,12 +83,12 @@ pub fn shown<'py>(
     ];
     section("queues", &mut queues.into_iter())?;
     let stages = PyDict::new(py);
-    let [first, last] = engine.stages();
+    let [first, written, take_over] = engine.stages();
     let own = [
         ("inbox_to_handler", of_loop.inbox_to_handler.snapshot()),
         ("handler", of_loop.handler.snapshot()),
     ];
-    for (name, snapshot) in [first].into_iter().chain(own).chain([last]) {
+    for (name, snapshot) in [first].into_iter().chain(own).chain([written, take_over]) {
         stages.set_item(name, histogram(py, &snapshot)?)?;
     }
     all.set_item("stages", stages)?;

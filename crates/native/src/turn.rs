@@ -19,12 +19,13 @@ impl Engine {
             .work
             .with(py, |work| work.as_ref().is_some_and(Work::is_empty));
         let rest = if idle { until } else { Rest::None };
+        // A loop that is behind has no time for its sockets, either.
+        let much = owed.much || !idle;
         self.end_turn(py);
         self.counts.gil_acquisitions.add(1);
         let other = py.detach(|| {
             owed.pay(&self.inner);
-            self.inner
-                .rest(sleeper, rest, owed.much, &self.counts.waits)
+            self.inner.rest(sleeper, rest, much, &self.counts.waits)
         });
         self.begin_turn(py);
         other.map_err(raised)
