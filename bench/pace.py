@@ -142,7 +142,7 @@ class _Prober:
         self._address = ("127.0.0.1", port)
         self._stopping = threading.Event()
         self._took: list[float] = []
-        self._failure: OSError | None = None
+        self._failure: str | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -162,8 +162,10 @@ class _Prober:
                 with socket.create_connection(self._address, PROBE_TIMEOUT) as connection:
                     began = time.perf_counter()
                     connection.sendall(request)
-                    if not connection.recv(4096).startswith(b"\x01"):
-                        raise OSError("something else came for an answer")
+                    answer = connection.recv(4096)
                     self._took.append(time.perf_counter() - began)
+                if not answer.startswith(b"\x01"):
+                    self._failure = f"{answer!r} came for an answer"
+                    return
         except OSError as error:
-            self._failure = error
+            self._failure = str(error)

@@ -11,7 +11,7 @@ from bench.counters import engine_figures
 from bench.goals import GOALS
 from bench.plan import Plan, rotated
 from bench.results import UNITS, Results
-from bench.subjects import BROADCAST, ECHO, MEMORY
+from bench.subjects import BROADCAST, ECHO, MEMORY, PACE
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -85,7 +85,7 @@ def test_each_subject_comes_first_in_turn() -> None:
 
 
 def test_every_goal_is_of_something_measured() -> None:
-    subjects = {"echo": ECHO, "broadcast": BROADCAST, "memory": MEMORY}
+    subjects = {"echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
     for goal in GOALS:
         assert goal.metric in UNITS
         assert goal.subject in {subject.name for subject in subjects[goal.row]}
