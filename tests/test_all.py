@@ -10,10 +10,13 @@ import photinus.testing
 def test_the_package() -> None:
     assert photinus.__all__ == [
         "App",
+        "Call",
         "Closed",
         "Group",
         "Node",
+        "Outcome",
         "PhotinusError",
+        "Rate",
         "Refused",
         "Routes",
         "Session",

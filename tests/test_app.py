@@ -69,7 +69,17 @@ def refuse(session: Session, msg: Number) -> None:
 
 @routes.on("refuse-badly", public=True)
 def refuse_badly(session: Session, msg: Number) -> None:
-    raise Refused("odd", what=object())
+    raise Refused("odd", price=3, what=object())
+
+
+class TooPoor(Refused):
+    def __init__(self, missing: int, wares: list[Number]) -> None:
+        super().__init__("too-poor", msg="You cannot pay for this.", missing=missing, wares=wares)
+
+
+@routes.on("refuse-in-full", public=True)
+async def refuse_in_full(session: Session, msg: Number) -> None:
+    raise TooPoor(msg.value, [Number(1), Number(2)])
 
 
 @routes.on("fail", public=True)
@@ -152,12 +162,27 @@ async def test_an_exception_is_logged_and_tells_nothing(route: str, caplog: pyte
         t.errors.clear()
 
 
-async def test_a_refusal_that_cannot_be_told() -> None:
+async def test_the_fields_of_a_refusal() -> None:
     async with TestCluster(app) as t:
         ann = await t.connect()
-        with pytest.raises(Refused, match="internal"):
+        with pytest.raises(Refused) as raised:
+            await ann.request("refuse-in-full", Number(3))
+        assert raised.value.code == "too-poor"
+        told = {"msg": "You cannot pay for this.", "missing": 3, "wares": [{"value": 1}, {"value": 2}]}
+        assert raised.value.fields == told
+
+
+async def test_a_refusal_that_cannot_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with TestCluster(app) as t:
+        ann = await t.connect()
+        with caplog.at_level(logging.ERROR, "photinus"), pytest.raises(Refused, match="internal"):
             await ann.request("refuse-badly", Number(3))
-        assert isinstance(t.errors.pop(), TypeError)
+        # The developer is told what, and where it was raised.
+        error = t.errors.pop()
+        assert isinstance(error, TypeError)
+        assert "Refused('odd') cannot be told: one of its fields (code, msg, price, what) cannot be" in str(error)
+        assert 'raise Refused("odd", price=3' in caplog.text
+        assert t.statistics()["app"]["handler_errors"] == 1
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,22 @@ def test_an_error_of_a_handler_s_own_decoding_tells_nothing() -> None:
     assert body_of(bare, "json") == {"code": "bad-message", "msg": "Expected `int`, got `str` - at `$.x`"}
 
 
-def test_a_field_that_cannot_be_encoded_is_the_caller_s_fault() -> None:
-    with pytest.raises(TypeError):
-        error_body(Refused("no", what=object()), "json")
+@pytest.mark.parametrize(
+    ("serializer", "value", "problem"),
+    [
+        ("json", object(), "objects of type object"),
+        ("msgpack", object(), "objects of type object"),
+        ("json", {(): 1}, "Only dicts with str-like"),
+        ("msgpack", 2**70, "can't serialize ints"),
+        ("json", "\ud800", "surrogates not allowed"),
+    ],
+)
+def test_a_field_that_cannot_be_encoded_is_the_caller_s_fault(serializer: str, value: object, problem: str) -> None:
+    refused = Refused("no", why="rain", what=value)
+    expected = r"Refused\('no'\) cannot be told: one of its fields \(code, msg, why, what\) cannot be encoded: .*"
+    with pytest.raises(TypeError, match=expected + problem) as raised:
+        error_body(refused, serializer)
+    assert raised.value.__cause__ is refused
 
 
 @pytest.mark.parametrize("serializer", FORMATS)
@@ -68,6 +81,11 @@ def test_a_refusal_comes_back(serializer: str) -> None:
     assert (back.code, back.fields) == ("too-poor", {"missing": 3})
     back = refusal(error_body(Refused("no", msg="not today"), serializer), serializer)
     assert back.fields == {"msg": "not today"}
+
+
+def test_an_error_without_a_code_is_still_one() -> None:
+    for body in (b"{}", b'{"code": ""}'):
+        assert refusal(body, "json").code == "unknown"
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"\xff", b"3"])

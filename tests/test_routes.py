@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from photinus import Closed, Routes, Session
+from photinus import Call, Closed, Outcome, Rate, Routes, Session
 from photinus.errors import RouteError
 from photinus.routes import table_of
 
@@ -213,3 +213,116 @@ def test_too_late() -> None:
 
     with pytest.raises(RouteError, match="declared after a node took these routes"):
         routes.on("say")(say)
+
+
+def bad_hooks() -> dict[str, tuple[Any, str]]:
+    def no_call(session: Session) -> None: ...
+    def message(session: Session, msg: Say) -> None: ...
+    def answer(session: Session, call: Call) -> bool:
+        return True
+
+    def bare(session, call) -> None: ...  # type: ignore[no-untyped-def]
+    def after(session: Session, call: Call, outcome: Outcome) -> None: ...
+
+    return {
+        "no_call": (no_call, "the parameters (session"),
+        "message": (message, "parameter `msg` is Say"),
+        "answer": (answer, "it returns bool"),
+        "bare": (bare, "parameter `session` has no annotation"),
+        "after": (after, "the parameters (session"),
+        "text": (["say"], "'say' is not a function"),
+        "none": (None, "None is not a function"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(bad_hooks()))
+def test_hooks_around_handlers_of_a_wrong_shape(name: str) -> None:
+    hook, found = bad_hooks()[name]
+    with pytest.raises(RouteError, match=re.escape(found)) as raised:
+        Routes(before=hook)
+    assert "expected (session: Session, call: Call) -> None; found: " in str(raised.value)
+    with pytest.raises(
+        RouteError, match=re.escape("expected (session: Session, call: Call, outcome: Outcome) -> None")
+    ):
+        Routes(after=lambda _session, _call: None)  # type: ignore[arg-type, misc]
+
+
+def test_who_may_call_and_how_often() -> None:
+    routes = Routes()
+    rate = Rate(5)
+
+    @routes.on("ban", roles="gm")
+    @routes.on("heal", roles=("gm", "healer"), rate=rate)
+    @routes.on("say", public=True, rate=rate)
+    @routes.default(roles=["gm"], rate=rate)
+    def act(session: Session, msg: Say) -> None: ...
+
+    assert routes.declared["ban"].roles == {"gm"}
+    assert routes.declared["ban"].rate is None
+    assert routes.declared["heal"].roles == {"gm", "healer"}
+    assert routes.declared["heal"].rate is routes.declared["say"].rate is rate
+    assert routes.fallback is not None
+    assert (routes.fallback.roles, routes.fallback.rate, routes.fallback.public) == ({"gm"}, rate, False)
+
+
+def test_who_may_call_and_how_often_for_all_of_them() -> None:
+    routes = Routes(roles="gm", rate=Rate(5))
+
+    @routes.on("ban")
+    @routes.on("shut-down", roles="admin", rate=Rate(1, per=60))
+    @routes.default
+    def act(session: Session, msg: Say) -> None: ...
+
+    @routes.opened
+    def opened(session: Session) -> None: ...
+
+    assert (routes.declared["ban"].roles, routes.declared["ban"].rate) == ({"gm"}, Rate(5))
+    assert (routes.declared["shut-down"].roles, routes.declared["shut-down"].rate) == ({"admin"}, Rate(1, per=60))
+    assert routes.fallback is not None
+    assert (routes.fallback.roles, routes.fallback.public) == ({"gm"}, False)
+    assert routes.opening is not None
+    assert routes.opening.rate is None
+    # To open one of them to everybody would be a mistake that nobody notices.
+    with pytest.raises(RouteError, match=r"on\('help'\): it is public, and for gm only"):
+        routes.on("help", public=True)
+
+
+@pytest.mark.parametrize("roles", [7, ("gm", 7), "", ("gm", ""), (["gm"],)])
+def test_what_is_no_role(roles: Any) -> None:
+    for declare in (lambda: Routes().on("ban", roles=roles), lambda: Routes(roles=roles)):
+        with pytest.raises(RouteError, match="roles are names, such as 'gm'"):
+            declare()
+
+
+def test_public_and_for_some_only() -> None:
+    with pytest.raises(RouteError, match=r"on\('ban'\): it is public, and for admin, gm only: which of the two\?"):
+        Routes().on("ban", public=True, roles=("gm", "admin"))
+    with pytest.raises(RouteError, match="default: it is public, and for gm only"):
+        Routes().default(public=True, roles="gm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"count": 0}, "`count` is a positive, finite number"),
+        ({"count": -1.5}, "`count`"),
+        ({"count": "5"}, "`count`"),
+        ({"count": float("nan")}, "`count`"),
+        ({"count": 5, "per": 0}, "`per` is a positive, finite number"),
+        ({"count": 5, "per": float("inf")}, "`per`"),
+        ({"count": 5, "burst": 0}, "`burst`, or else the count, is a whole number from 1 to 4294967295"),
+        ({"count": 5, "burst": 2.5}, "`burst`"),
+        ({"count": 1e10}, "`burst`"),
+    ],
+)
+def test_what_is_no_rate(arguments: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RouteError, match=re.escape(problem)):
+        Rate(**arguments)
+
+
+def test_a_rate() -> None:
+    assert (Rate(5).tokens, Rate(5).interval) == (5, 0.2)
+    assert (Rate(0.5).tokens, Rate(0.5).interval) == (1, 2)
+    assert (Rate(5, per=10, burst=20).tokens, Rate(5, per=10).interval) == (20, 2)
+    with pytest.raises(RouteError, match=r"on\('say'\): a rate is given as Rate\(count, per=seconds, burst=count\)"):
+        Routes().on("say", rate=5)  # type: ignore[arg-type]

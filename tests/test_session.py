@@ -20,6 +20,11 @@ class Empty(Struct):
     pass
 
 
+class Roles(Struct):
+    player: str
+    roles: list[str]
+
+
 class Who(Struct):
     player: str | None
 
@@ -120,6 +125,101 @@ async def test_a_login_as_another_player_frees_the_first() -> None:
         await ann.request("login", Login("bob"))
         await other.request("login", Login("ann", replace=False))
         assert await ann.request("who", Empty(), Who) == Who("bob")
+
+
+def guild(sessions: list[Session] | None = None) -> App:
+    routes = Routes()
+
+    @routes.opened
+    def opened(session: Session) -> None:
+        if sessions is not None:
+            sessions.append(session)
+
+    @routes.on("login", public=True)
+    async def login(session: Session, msg: Roles) -> None:
+        await session.login(msg.player, roles=msg.roles)
+
+    @routes.on("ban", roles="gm")
+    @routes.on("heal", roles=("gm", "healer"))
+    @routes.on("say")
+    def act(session: Session, msg: Empty) -> None: ...
+
+    @routes.default(roles="gm")
+    def anything(session: Session, body: bytes) -> bytes:
+        return body
+
+    return App("guild", routes=[routes])
+
+
+async def allowed(client: PomeloClient) -> dict[str, str]:
+    """What becomes of a call of each route."""
+    answers: dict[str, str] = {}
+    for route in ("say", "heal", "ban"):
+        try:
+            await client.request(route, Empty())
+        except Refused as refused:
+            answers[route] = refused.code
+        else:
+            answers[route] = "done"
+    return answers
+
+
+async def test_roles_open_what_is_for_them() -> None:
+    async with TestCluster(guild()) as t:
+        ann = await t.connect()
+        login_first = dict.fromkeys(("say", "heal", "ban"), "login-required")
+        assert await allowed(ann) == login_first
+        for roles, heal, ban in (
+            ([], "forbidden", "forbidden"),
+            (["healer"], "done", "forbidden"),
+            (["gm"], "done", "done"),
+            (["baker", "healer", "gm"], "done", "done"),
+            (["GM"], "forbidden", "forbidden"),
+            # Whoever logs in again is what that login says.
+            ([], "forbidden", "forbidden"),
+        ):
+            await ann.request("login", Roles("ann", roles))
+            assert await allowed(ann) == {"say": "done", "heal": heal, "ban": ban}
+        # The payload of a call that is not allowed is not looked at.
+        with pytest.raises(Refused, match="forbidden"):
+            await ann.request("ban", b"{")
+        assert t.statistics()["app"]["bad_messages"] == 0
+
+
+async def test_roles_are_the_session_s_own() -> None:
+    sessions: list[Session] = []
+    async with TestCluster(guild(sessions)) as t:
+        ann, bob = await t.connect(), await t.connect()
+        first, second = sessions
+        assert first.roles == frozenset()
+        await ann.request("login", Roles("ann", ["gm", "healer"]))
+        await bob.request("login", Roles("bob", []))
+        assert (first.roles, second.roles) == ({"gm", "healer"}, frozenset())
+        assert (await allowed(ann))["ban"] == "done"
+        assert (await allowed(bob))["ban"] == "forbidden"
+        # Promoted and demoted while they play.
+        first.roles, second.roles = frozenset(), frozenset({"gm"})
+        assert (await allowed(ann))["ban"] == "forbidden"
+        assert (await allowed(bob))["ban"] == "done"
+        with pytest.raises(TypeError, match="roles|frozenset"):
+            first.roles = {"gm"}  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="roles are names, such as 'gm'"):
+            await first.login("ann", roles=("gm", 7))  # type: ignore[arg-type]
+
+
+async def test_roles_where_there_are_no_routes() -> None:
+    sessions: list[Session] = []
+    async with TestCluster(guild(sessions)) as t:
+        client = await t.connect("length4")
+        await client.send(b"too early")
+        await t.settle()
+        assert t.statistics()["app"]["refused"] == 1
+        await sessions[0].login("ann")
+        await client.send(b"still")
+        await t.settle()
+        assert t.statistics()["app"]["refused"] == 2
+        await sessions[0].login("ann", roles="gm")
+        assert await client.request(b"now") == b"now"
 
 
 async def login(client: PomeloClient) -> str:

@@ -2,7 +2,7 @@
 import asyncio
 import contextvars
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
@@ -20,6 +20,10 @@ class Session:
     def player(self) -> Any: ...
     @player.setter
     def player(self, value: Any, /) -> None: ...
+    @property
+    def roles(self) -> frozenset[str]: ...
+    @roles.setter
+    def roles(self, value: frozenset[str], /) -> None: ...
     @property
     def id(self) -> int: ...
     @property
@@ -44,6 +48,8 @@ class Handler:
         asynchronous: bool,
         public: bool,
         decode: Mapping[str, Callable[[bytes], Any]] | None,
+        roles: Sequence[str] | None = None,
+        rate: tuple[float, int] | None = None,
     ) -> Handler: ...
 
 @final
@@ -62,7 +68,7 @@ class Engine:
         opened: Callable[[Any], Any] | None,
         closed: Callable[[Any, str, str], Any] | None,
         failed: Callable[[Any, str | int | None, BaseException], bytes | None],
-        refusals: Mapping[str, Callable[[], BaseException]],
+        refusals: Mapping[str, Callable[..., BaseException]],
         encoders: Mapping[str, Callable[[Any], bytes]],
         event_loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,

@@ -6,12 +6,35 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, overload
 
+from msgspec import Struct
+
 from . import scope
-from .errors import NoNode
+from .errors import NoNode, RouteError
 from .routes import Routes, Table, table_of
+from .shape import Shape, hook_shape
 from .tasks import Tasks, Timer
 
 T = TypeVar("T")
+# A start and a stop want no answer.
+N = TypeVar("N", bound=Coroutine[Any, Any, None] | None)
+
+
+class AppHook(Struct, frozen=True):
+    """What was declared with `started` or `stopping`."""
+
+    function: Callable[[], Coroutine[Any, Any, None] | None]
+    shape: Shape
+
+    async def __call__(self) -> None:
+        waiting = self.function()
+        if waiting is not None:
+            await waiting
+
+
+class Reporter(Struct, frozen=True):
+    """The part of a node that tells its statistics."""
+
+    statistics: Callable[[], dict[str, Any]]
 
 
 class App:
@@ -25,9 +48,30 @@ class App:
         self.routes = tuple(routes)
         self._timers: list[Timer] = []
         self._works: list[Callable[[], Coroutine[Any, Any, object]]] = []
+        self.starting: list[AppHook] = []
+        self.ending: list[AppHook] = []
+        self._sealed = False
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
+
+    def started(self, hook: Callable[[], N], /) -> Callable[[], N]:
+        """Declares what each node that starts calls, in order, before it lets a client in.
+
+        What one raises fails the start. RouteError if it has the wrong shape.
+        """
+        self.starting.append(self._hook("started", hook))
+        return hook
+
+    def stopping(self, hook: Callable[[], N], /) -> Callable[[], N]:
+        """Declares what each node that stops calls, in order, while its players are still there to
+        be told; a node that did not come to serve calls none.
+
+        One that takes longer than photinus.node.STOPPING_SECONDS is cancelled. That, and what one
+        raises, is logged, and the stop goes on.
+        """
+        self.ending.append(self._hook("stopping", hook))
+        return hook
 
     def every(self, seconds: float, function: Callable[[], object]) -> Timer:
         """Calls the function (def or async def) again and again, once every so many seconds.
@@ -62,9 +106,25 @@ class App:
         self._works.append(work)
         return None
 
+    def statistics(self) -> dict[str, Any]:
+        """The statistics (docs/statistics.md) of the node that this code runs in, as `Node.statistics`.
+
+        NoNode where no node runs this app.
+        """
+        here = scope.current()
+        if not here.holds(self):
+            raise NoNode(f"the node {here.name} runs another app than {self.name}")
+        return here.part(Reporter).statistics()
+
     def table(self) -> Table:
         """All routes; RouteError if two of the Routes declare the same one."""
         return table_of(self.routes)
+
+    def seal(self) -> None:
+        """A node runs this: what is declared to run at its start, or later, would be too late."""
+        self._sealed = True
+        for routes in self.routes:
+            routes.seal()
 
     def start_in(self, tasks: Tasks) -> None:
         """Starts in a new node what was declared before it ran."""
@@ -72,6 +132,13 @@ class App:
             tasks.start_timer(timer)
         for work in self._works:
             tasks.start(work())
+
+    def _hook(self, what: str, hook: Callable[[], N]) -> AppHook:
+        # Its annotations name None at most, which is known everywhere.
+        shape = hook_shape(what, hook, {})
+        if self._sealed:
+            raise RouteError(f"{what} at {shape.place}: declared after a node took this app")
+        return AppHook(hook, shape)
 
     def _timer(self, timer: Timer) -> Timer:
         tasks = self._tasks()

@@ -71,11 +71,14 @@ def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: st
 @main.command()
 @APP
 def routes(target: str) -> None:
-    """Show the routes of APP: name, number, who may call, where it is handled, the message's type."""
+    """Show the routes of APP: name, number, who may call, the message's type, where it is handled, how often."""
     with _explained():
         found = load_app(target).table()
     table = Table("route", "number", "who may call", "message", "handled at")
-    for route in [*found.routes.values(), *([found.default] if found.default else [])]:
+    shown = [*found.routes.values(), *([found.default] if found.default else [])]
+    if any(route.rate for route in shown):
+        table.add_column("at most")
+    for route in shown:
         table.add_row(*_row(route))
     # What is read by a program, or copied, must not be cut to a screen's width.
     console = Console() if sys.stdout.isatty() else Console(width=250)
@@ -129,17 +132,23 @@ def _explained() -> Generator[None]:
     """What the user can mend is one line on stderr and an exit code, not a traceback."""
     try:
         yield
-    except UsageError as error:
-        click.echo(f"photinus: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:
+    except (UsageError, OSError) as error:
+        if getattr(error, "__notes__", None):
+            # The application's own code raised it, and the note says where: that is for a developer.
+            raise
+        if isinstance(error, UsageError):
+            click.echo(f"photinus: {error}", err=True)
+            sys.exit(2)
         click.echo(f"photinus: {error.filename or 'failed'}: {error.strerror or error}", err=True)
         sys.exit(1)
 
 
-def _row(route: Route) -> tuple[str, str, str, str, str]:
+def _row(route: Route) -> list[str]:
     number = str(route.key) if isinstance(route.key, int) else ""
     name = route.key if isinstance(route.key, str) else "" if number else "(default)"
     message = "" if route.shape.message is None else route.shape.message.__qualname__
-    who = "anyone" if route.public else "logged in"
-    return name, number, who, message, route.shape.place
+    who = ", ".join(sorted(route.roles)) or ("anyone" if route.public else "logged in")
+    row = [name, number, who, message, route.shape.place]
+    if route.rate is not None:
+        row.append(f"{route.rate.count:g} in {route.rate.per:g} s, {route.rate.tokens} at once")
+    return row

@@ -15,6 +15,8 @@ PhotinusError
 
 from __future__ import annotations
 
+from typing import cast
+
 
 class PhotinusError(Exception):
     """Whatever Photinus raises by itself."""
@@ -25,10 +27,19 @@ class Refused(PhotinusError):
 
     Raised by a handler it becomes the error answer of the request; raised by a client it is that
     answer. `fields` are whatever msgspec encodes; one named `msg` is the text for people, which is
-    otherwise the code itself.
+    otherwise the code itself. The codes that Photinus uses itself stand in docs/protocol.md, 1.6.
+    TypeError if the code is no name, or a field is called `code`.
+
+    One that is raised in many places may be a class:
+
+        class TooPoor(Refused):
+            def __init__(self, missing: int) -> None:
+                super().__init__("too-poor", missing=missing)
     """
 
     def __init__(self, code: str, /, **fields: object) -> None:
+        if not isinstance(cast(object, code), str) or not code:
+            raise TypeError(f"Refused takes a code, such as 'too-poor', not {code!r}")
         if "code" in fields:
             raise TypeError("Refused takes its code as the first argument; a field cannot be `code`")
         super().__init__(code)

@@ -44,7 +44,7 @@ def decode(body: bytes, kind: type[T], serializer: str) -> T:
 def error_body(error: BaseException, serializer: str) -> bytes:
     """What the peer is told of an exception: `{"code", "msg", fields…}`, and never more than that.
 
-    TypeError or ValueError if a Refused carries a field that cannot be encoded.
+    TypeError if a Refused carries a field that cannot be encoded.
     """
     body: dict[str, object]
     if isinstance(error, Refused):
@@ -54,7 +54,11 @@ def error_body(error: BaseException, serializer: str) -> bytes:
         body = {"code": "bad-message", "msg": str(error)}
     else:
         body = {"code": "internal", "msg": "internal error"}
-    return ENCODERS[serializer](body)
+    try:
+        return ENCODERS[serializer](body)
+    except Exception as problem:  # noqa: BLE001 - an unknown type, too large a number, too deep: it is one mistake
+        what = f"Refused({body['code']!r}) cannot be told: one of its fields ({', '.join(body)}) cannot be encoded"
+        raise TypeError(f"{what}: {problem}") from error
 
 
 def is_bad_message(error: BaseException) -> bool:
@@ -76,7 +80,7 @@ def refusal(body: bytes, serializer: str) -> Refused:
     if not isinstance(fields, dict):
         return Refused("unreadable", msg="the error answer of the server could not be read")
     named = {str(name): value for name, value in cast(dict[object, object], fields).items()}
-    code = str(named.pop("code", "unknown"))
+    code = str(named.pop("code", "")) or "unknown"
     if named.get("msg") == code:
         del named["msg"]
     return Refused(code, **named)

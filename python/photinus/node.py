@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import engine as engines
-from .app import App
+from .app import App, AppHook, Reporter
 from .config import Config
 from .engine import Engine, Handler
 from .errors import ConfigError, Refused
+from .hooks import Failed, Hook, around
 from .message import ENCODERS, decoders, error_body, is_bad_message
 from .routes import Route, Table
 from .scope import Scope
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 # What was sent gets this long to leave, and handlers and tasks to end, when a node stops.
 STOP_SECONDS = 5.0
+# Each thing that an application does when a stop begins gets this long: enough to tell the players and
+# to write a little down, and with what follows still less than supervisors wait (10 s and more).
+STOPPING_SECONDS = 3.0
 
 _log = logging.getLogger("photinus")
 
@@ -56,13 +60,16 @@ class Node:
         self.engine = engine_for(config) if engine is None else engine
         self.scope = Scope(self.name)
         self.players = self.scope.add(Players())
+        self.scope.add(Reporter(self.statistics))
         self._listen = config.node.listen if listen is None else tuple(listen)
         self._attached = engine is not None
         self._detach: Callable[[], None] | None = None
         self._watch = watch
         self._tasks: Tasks | None = None
+        self._serving = False
         self._stopped = False
         self._handler_errors = 0
+        self._hook_errors = 0
         self._refused = 0
         self._bad_messages = 0
 
@@ -79,7 +86,10 @@ class Node:
         await self.stop()
 
     async def start(self) -> None:
-        """Serves from here on. A node is started once."""
+        """Serves from here on. A node is started once.
+
+        What a `started` hook of the application raises is raised here, and nothing was served.
+        """
         loop = asyncio.get_running_loop()
         table = self.app.table()
         self._tasks = tasks = self.scope.add(Tasks(self.scope, loop, self._task_failed))
@@ -92,8 +102,10 @@ class Node:
             if not self._attached:
                 self._detach = engines.attach(self.engine, loop)
             self.addresses = tuple(self._bind(url) for url in self._listen)
+            await self._started(loop)
             self.engine.start()
             self.app.start_in(tasks)
+            self._serving = True
         except BaseException:
             await self.stop(timeout=0)
             raise
@@ -101,24 +113,30 @@ class Node:
     async def stop(self, *, timeout: float = STOP_SECONDS) -> None:
         """Takes no more clients, tells those there are, and ends everything within the timeout.
 
-        Sessions get what waits for them and are closed with the reason `shutdown`; timers and
-        tasks are cancelled after their `closed` handlers, which may need them.
+        The application's `stopping` hooks come first, and have STOPPING_SECONDS each. Sessions get
+        what waits for them and are closed with the reason `shutdown`; timers and tasks are cancelled
+        after their `closed` handlers, which may need them.
         """
         if self._stopped:
             return
         self._stopped = True
-        await engines.stop(self.engine, timeout=timeout)
-        if self._tasks is not None:
-            await self._tasks.stop(timeout)
-        if self._detach is not None:
-            self._detach()
-            self._detach = None
-        self.scope.unregister()
+        try:
+            if self._serving:
+                await self._stopping()
+        finally:
+            await engines.stop(self.engine, timeout=timeout)
+            if self._tasks is not None:
+                await self._tasks.stop(max(timeout, engines.GOODBYE_SECONDS))
+            if self._detach is not None:
+                self._detach()
+                self._detach = None
+            self.scope.unregister()
 
     def statistics(self) -> dict[str, Any]:
         """The engine's statistics, and under `app` what happened above it since the start."""
         app = {
             "handler_errors": self._handler_errors,
+            "hook_errors": self._hook_errors,
             "refused": self._refused,
             "bad_messages": self._bad_messages,
             "players": len(self.players),
@@ -127,20 +145,48 @@ class Node:
         return {**self.engine.statistics(), "app": app}
 
     def _install(self, table: Table, loop: asyncio.AbstractEventLoop) -> None:
-        for routes in self.app.routes:
-            routes.seal()
+        self.app.seal()
         self.engine.install(
             session_type=Session,
-            routes={key: _handler(route) for key, route in table.routes.items()},
-            default=None if table.default is None else _handler(table.default),
+            routes={key: _handler(route, self._hook_failed) for key, route in table.routes.items()},
+            default=None if table.default is None else _handler(table.default, self._hook_failed),
             opened=_in_turn(table.opened),
             closed=self._closed(table.closed),
             failed=self._failed,
-            refusals={code: partial(Refused, code) for code in ("unknown-route", "login-required")},
+            refusals={
+                **{code: partial(Refused, code) for code in ("unknown-route", "login-required", "forbidden")},
+                "too-fast": _too_fast,
+            },
             encoders=ENCODERS,
             event_loop=loop,
             context=self.scope.context,
         )
+
+    async def _started(self, loop: asyncio.AbstractEventLoop) -> None:
+        for hook in self.app.starting:
+            try:
+                # As code of this node, whoever starts it.
+                await loop.create_task(hook(), context=self.scope.context.copy())
+            except Exception as error:
+                error.add_note(f"raised by the started hook at {hook.shape.place}: the node did not start")
+                raise
+
+    async def _stopping(self) -> None:
+        async def in_time(hook: AppHook) -> None:
+            limit = asyncio.timeout(STOPPING_SECONDS)
+            try:
+                async with limit:
+                    await hook()
+            except TimeoutError as error:
+                if limit.expired():
+                    raise TimeoutError(f"it was not done within {STOPPING_SECONDS:g} s") from error
+                raise
+
+        for hook in self.app.ending:
+            # A task of the node, which reports what it raises. One that does not heed that it was
+            # cancelled is left behind.
+            task = self.scope.part(Tasks).start(in_time(hook), name=f"stopping hook at {hook.shape.place}")
+            await asyncio.wait([task], timeout=STOPPING_SECONDS + engines.GOODBYE_SECONDS)
 
     def _bind(self, url: str) -> str:
         try:
@@ -192,7 +238,7 @@ class Node:
             self._handler_error(session, route, error)
         try:
             return error_body(error, session.format)
-        except (TypeError, ValueError) as unencodable:
+        except TypeError as unencodable:
             self._handler_error(session, route, unencodable)
             return error_body(unencodable, session.format)
 
@@ -200,6 +246,14 @@ class Node:
         self._handler_errors += 1
         where = "a handler without a route" if route is None else f"the handler of {route!r}"
         _log.error("%s failed for session %s", where, session.address, exc_info=error)
+        if self._watch is not None:
+            self._watch(error)
+
+    def _hook_failed(self, session: Session[Any], route: str | int | None, hook: Hook, error: Exception) -> None:
+        self._hook_errors += 1
+        _log.error(
+            "the after hook at %s failed for session %s, route %r", hook.place, session.address, route, exc_info=error
+        )
         if self._watch is not None:
             self._watch(error)
 
@@ -243,15 +297,24 @@ def engine_for(config: Config, *, memory: bool = False) -> Engine:
         raise ConfigError(f"[limits] {error}") from error
 
 
-def _handler(route: Route) -> Handler:
-    message = route.shape.message
-    decode = None if message is None or message is bytes else decoders(message)
+def _handler(route: Route, failed: Failed) -> Handler:
+    message, hooks = route.shape.message, route.hooks
+    call, asynchronous = route.handler, route.shape.asynchronous
+    if hooks is not None:
+        call = around(hooks, route.key, call, suspends=asynchronous, failed=failed)
+        asynchronous = asynchronous or hooks.asynchronous
     return Handler(
-        route.handler,
-        asynchronous=route.shape.asynchronous,
+        call,
+        asynchronous=asynchronous,
         public=route.public,
-        decode=decode,
+        decode=None if message is None or message is bytes else decoders(message),
+        roles=sorted(route.roles),
+        rate=None if route.rate is None else (route.rate.interval, route.rate.tokens),
     )
+
+
+def _too_fast(seconds: float) -> Refused:
+    return Refused("too-fast", retry_after=seconds)
 
 
 def _in_turn(routes: tuple[Route, ...]) -> Callable[..., Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 from msgspec import Struct
@@ -42,8 +43,9 @@ class Session(NativeSession, Generic[D]):
         @data.setter
         def data(self, value: D) -> None: ...
 
-    async def login(self, player: int | str, *, replace: bool = True) -> None:
-        """Makes this the session of that player, and opens the routes that are not public.
+    async def login(self, player: int | str, *, replace: bool = True, roles: str | Collection[str] = ()) -> None:
+        """Makes this the session of that player, and opens the routes that are not public, with those
+        of its `roles`. These replace what roles the session had.
 
         One player has one session on a node. If there is an older one it is kicked first, with
         the reason `replaced`, and this returns after its `closed` handlers are done, so that what
@@ -52,7 +54,20 @@ class Session(NativeSession, Generic[D]):
         newer session came meanwhile; Refused("closed") if this one has ended.
         """
         scope = cast(Scope, self.engine.owner)
+        named = role_names(roles)
         await scope.part(Players).login(self, player, replace=replace)
+        self.roles = named
+
+
+def role_names(roles: object) -> frozenset[str]:
+    """One role's name or several; ValueError if that is something else."""
+    names: object = (roles,) if isinstance(roles, str) else roles
+    if isinstance(names, Collection):
+        given = cast("Collection[object]", names)
+        named = [name for name in given if isinstance(name, str) and name]
+        if len(named) == len(given):
+            return frozenset(named)
+    raise ValueError(f"roles are names, such as 'gm' or ('gm', 'admin'), not {roles!r}")
 
 
 class Players:

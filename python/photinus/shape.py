@@ -1,4 +1,4 @@
-"""The shape of handlers, read from their annotations: what they take, and whether they suspend."""
+"""The shape of handlers and hooks, read from their annotations: what they take, and whether they suspend."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from typing import Any, TypeGuard, cast
 from msgspec import Struct
 
 from .errors import RouteError
+from .hooks import Call, Outcome
 from .session import Closed, Session
 
 _HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R a Struct, bytes or None"
-_OPENED = "(session: Session) -> None"
-_CLOSED = "(session: Session, reason: Closed) -> None"
+# What is called with a fixed shape, by what it is declared as.
+_HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "opened": ("(session: Session) -> None", (Session,)),
+    "closed": ("(session: Session, reason: Closed) -> None", (Session, Closed)),
+    "before": ("(session: Session, call: Call) -> None", (Session, Call)),
+    "after": ("(session: Session, call: Call, outcome: Outcome) -> None", (Session, Call, Outcome)),
+    "started": ("() -> None", ()),
+    "stopping": ("() -> None", ()),
+}
 
 
 class Shape(Struct, frozen=True):
     """What the engine must know of a handler in order to call it."""
 
-    message: type[Struct | bytes | Closed] | None
+    message: type[Struct | bytes] | None
+    """What it is decoded to; None for a hook."""
     asynchronous: bool
     place: str
     """Where the handler is written, as file:line."""
@@ -30,7 +39,8 @@ class Shape(Struct, frozen=True):
 def handler_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape:
     """The shape of a route's handler; RouteError says what was expected and what was found."""
     reader = _Reader(what, _HANDLER, handler, names)
-    _, message = reader.parameters(2)
+    session, message = reader.parameters(2)
+    reader.check(session, Session)
     kind: object = message.annotation
     if not _is_message(kind):
         raise reader.wrong(f"parameter `{message.name}` is {_show(kind)}")
@@ -38,20 +48,14 @@ def handler_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape
     return reader.shape(kind)
 
 
-def opened_shape(handler: object, names: Mapping[str, Any]) -> Shape:
-    reader = _Reader("opened", _OPENED, handler, names)
-    reader.parameters(1)
+def hook_shape(what: str, hook: object, names: Mapping[str, Any]) -> Shape:
+    """The shape of what is declared as `opened`, `before` and so on; RouteError as above."""
+    expected, kinds = _HOOKS[what]
+    reader = _Reader(what, expected, hook, names)
+    for parameter, kind in zip(reader.parameters(len(kinds)), kinds, strict=True):
+        reader.check(parameter, kind)
     reader.check_result(lambda _: False)
     return reader.shape(None)
-
-
-def closed_shape(handler: object, names: Mapping[str, Any]) -> Shape:
-    reader = _Reader("closed", _CLOSED, handler, names)
-    _, reason = reader.parameters(2)
-    if reason.annotation is not Closed:
-        raise reader.wrong(f"parameter `{reason.name}` is {_show(reason.annotation)}")
-    reader.check_result(lambda _: False)
-    return reader.shape(Closed)
 
 
 class _Reader:
@@ -69,7 +73,7 @@ class _Reader:
         self.annotations = self._annotations(names)
 
     def parameters(self, count: int) -> list[inspect.Parameter]:
-        """The positional parameters, annotations resolved; the first is checked to be a session."""
+        """The positional parameters, annotations resolved."""
         found = list(self.signature.parameters.values())
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         if len(found) != count or any(parameter.kind not in positional for parameter in found):
@@ -78,10 +82,13 @@ class _Reader:
             if parameter.name not in self.annotations:
                 raise self.wrong(f"parameter `{parameter.name}` has no annotation")
             found[index] = parameter.replace(annotation=self.annotations[parameter.name])
-        session = found[0].annotation
-        if (typing.get_origin(session) or session) is not Session:
-            raise self.wrong(f"parameter `{found[0].name}` is {_show(session)}")
         return found
+
+    def check(self, parameter: inspect.Parameter, kind: type) -> None:
+        """RouteError unless the parameter is of this class, or of it with a parameter of its own."""
+        found: object = parameter.annotation
+        if (typing.get_origin(found) or found) is not kind:
+            raise self.wrong(f"parameter `{parameter.name}` is {_show(found)}")
 
     def check_result(self, allows: Callable[[object], bool]) -> None:
         result = self.annotations.get("return", None)
@@ -91,7 +98,7 @@ class _Reader:
             if part is not type(None) and part is not None and not allows(part):
                 raise self.wrong(f"it returns {_show(part)}")
 
-    def shape(self, message: type[Struct | bytes | Closed] | None) -> Shape:
+    def shape(self, message: type[Struct | bytes] | None) -> Shape:
         asynchronous = self._is_async_def() or self._returns_awaitable(self.annotations.get("return"))
         return Shape(message, asynchronous, self.place)
 

@@ -19,6 +19,7 @@ pub mod limits;
 mod listener;
 pub mod memory;
 pub mod outbox;
+pub mod rate;
 pub mod reactor;
 pub mod routes;
 mod session;

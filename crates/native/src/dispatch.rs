@@ -5,6 +5,7 @@
 //! counted against its budget until they are handled. A session's `opened` comes first, its
 //! `closed` last. No borrow of a `GilCell` is held while Python runs.
 
+use crate::access;
 use crate::coroutine::{self, First};
 use crate::engine::Engine;
 use crate::handler::Entry;
@@ -327,7 +328,7 @@ fn packet<'py>(
             .map(|(_, entry)| entry),
     };
     let Some(entry) = entry else {
-        let refusal = call.installed.unknown_route.bind(py).call0()?;
+        let refusal = call.installed.refusals.unknown_route.bind(py).call0()?;
         let name = String::from_utf8_lossy(body.as_bytes());
         let name = if route == UNKNOWN_ROUTE {
             Some(name.as_ref())
@@ -336,13 +337,13 @@ fn packet<'py>(
         };
         return failed(call, session, purpose, name, PyErr::from_value(refusal));
     };
-    let (logged_in, format) = session.get().fields.with(py, |fields| {
-        (fields.player.is_some(), FormatSet(fields.format))
-    });
-    if !entry.public && !logged_in {
-        let refusal = call.installed.login_required.bind(py).call0()?;
-        return failed(call, session, purpose, None, PyErr::from_value(refusal));
+    if let Some(refused) = access::refuse(call, session, purpose, entry) {
+        return refused;
     }
+    let format = session
+        .get()
+        .fields
+        .with(py, |fields| FormatSet(fields.format));
     let result = match entry.decoder(format) {
         None => vectorcall(py, entry, session, body.as_any()),
         Some(decode) => match decode.bind(py).call1((body,)) {

@@ -6,7 +6,7 @@ use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
 use crate::handler::{by_format, Handler};
-use crate::installed::Installed;
+use crate::installed::{Installed, Refusals};
 use crate::memory::MemoryConnection;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
@@ -144,12 +144,6 @@ impl Engine {
             let entry = handler.cast::<Handler>()?.get().0.clone();
             handlers.push((route.unbind(), entry));
         }
-        let refusal = |name: &str| -> PyResult<Py<PyAny>> {
-            let found = refusals.get_item(name)?;
-            found
-                .map(Bound::unbind)
-                .ok_or_else(|| PyValueError::new_err(format!("refusals: {name}")))
-        };
         let installed = Installed {
             session_type,
             handlers,
@@ -157,8 +151,7 @@ impl Engine {
             opened,
             closed,
             failed,
-            unknown_route: refusal("unknown-route")?,
-            login_required: refusal("login-required")?,
+            refusals: Refusals::by_code(refusals)?,
             encoders: by_format(encoders)?,
             event_loop,
             context,

@@ -1,9 +1,11 @@
 //! A registered handler, as Python describes it and as the dispatch finds it.
 
 use photinus_engine::outbox::FormatSet;
+use photinus_engine::rate::Rate;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 
 /// One handler with all that the engine must know to call it.
@@ -14,25 +16,40 @@ pub struct Entry {
     pub call: Py<PyAny>,
     pub asynchronous: bool,
     pub public: bool,
+    /// One of these suffices; none: any session that may call it at all.
+    pub roles: Vec<Py<PyString>>,
+    pub rate: Option<Rate>,
     /// By format: JSON, msgpack. `None`: the handler takes bytes.
     decode: Option<[Py<PyAny>; 2]>,
 }
 
+/// The next handler's key among the buckets of a session, which may outlive the handler.
+static RATES: AtomicU32 = AtomicU32::new(0);
+
 #[pymethods]
 impl Handler {
+    /// `rate`: the seconds after which a token comes back, and how many tokens there are.
     #[new]
-    #[pyo3(signature = (call, *, asynchronous, public, decode))]
+    #[pyo3(signature = (call, *, asynchronous, public, decode, roles = None, rate = None))]
     fn new(
         call: Py<PyAny>,
         asynchronous: bool,
         public: bool,
         decode: Option<&Bound<'_, PyDict>>,
+        roles: Option<Vec<Py<PyString>>>,
+        rate: Option<(f64, u32)>,
     ) -> PyResult<Handler> {
         let decode = decode.map(by_format).transpose()?;
+        let rate = rate.map(|(seconds, burst)| {
+            let key = RATES.fetch_add(1, Relaxed);
+            Rate::new(key, (seconds * 1e9).round() as u64, burst)
+        });
         Ok(Handler(Arc::new(Entry {
             call,
             asynchronous,
             public,
+            roles: roles.unwrap_or_default(),
+            rate,
             decode,
         })))
     }

@@ -3,6 +3,7 @@
 //! `dispatch` turns inbox batches into calls of handlers, `cork` gathers what Python sends; `engine`,
 //! `session`, `handler` and `memory` are the classes that `photinus.engine` imports.
 
+mod access;
 mod asyncio;
 mod cork;
 mod coroutine;

@@ -5,9 +5,10 @@ use crate::gil::GilCell;
 use crate::handler::name;
 use photinus_engine::handle::Handle;
 use photinus_engine::outbox::{Action, FormatSet};
+use photinus_engine::rate::Buckets;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyFrozenSet};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::VecDeque;
 
@@ -30,6 +31,10 @@ pub struct Fields {
     pub busy: bool,
     pub data: Option<Py<PyAny>>,
     pub player: Option<Py<PyAny>>,
+    /// `None`: it has none.
+    pub roles: Option<Py<PyFrozenSet>>,
+    /// Of the routes with a rate; made with the first call of one.
+    pub buckets: Option<Box<Buckets>>,
     /// The `contextvars.Context` in which its `async def` handlers run, from the first one on.
     pub context: Option<Py<PyAny>>,
     /// The suspended handler. asyncio itself holds tasks only weakly.
@@ -99,6 +104,26 @@ impl Session {
         let _old = self
             .fields
             .with(py, |fields| std::mem::replace(&mut fields.player, value));
+    }
+
+    /// What it may do beside what every player may; empty until a login says more.
+    #[getter]
+    fn roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+        let roles = self.fields.with(py, |fields| {
+            fields.roles.as_ref().map(|roles| roles.clone_ref(py))
+        });
+        match roles {
+            Some(roles) => Ok(roles.into_bound(py)),
+            None => PyFrozenSet::empty(py),
+        }
+    }
+
+    #[setter]
+    fn set_roles(&self, py: Python<'_>, value: Bound<'_, PyFrozenSet>) {
+        let value = (!value.is_empty()).then(|| value.unbind());
+        let _old = self
+            .fields
+            .with(py, |fields| std::mem::replace(&mut fields.roles, value));
     }
 
     /// Slot and generation: unique among the living sessions of a node.

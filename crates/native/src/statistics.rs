@@ -10,6 +10,8 @@ use pyo3::types::PyDict;
 pub struct Loop {
     /// Packets given to a handler.
     pub handled: Count,
+    /// Packets that came faster than their route allows its sessions to send them.
+    pub too_fast: Count,
     /// Packets that waited in their session's mailbox while a handler was suspended.
     pub parked: Count,
     /// Handlers that were suspended at an `await` and went on as tasks.
@@ -36,9 +38,10 @@ pub struct Loop {
 }
 
 impl Loop {
-    fn each(&self) -> [(&'static str, u64); 12] {
+    fn each(&self) -> [(&'static str, u64); 13] {
         [
             ("handled", self.handled.read()),
+            ("too_fast", self.too_fast.read()),
             ("parked", self.parked.read()),
             ("parked_now", self.parked_now.read()),
             ("suspended", self.suspended.read()),

@@ -6,6 +6,7 @@ mod ends;
 mod groups;
 mod inbound;
 mod outbound;
+mod rates;
 mod sessions;
 mod simulation;
 mod sockets;
