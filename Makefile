@@ -19,6 +19,8 @@ LOCKED := $(if $(CI),--locked)
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 SECONDS ?= 30
 ROW ?= *
+# The oldest that Rust's own library runs on (glibc 2.17): every Linux that still gets updates.
+MANYLINUX := manylinux2014
 
 # $(call python,3.12): the path of such a Python with venv, or nothing. A name on PATH is not enough: pyenv leaves names
 # there that refuse to run, and Debian packs venv separately.
@@ -31,12 +33,15 @@ MAIN = $(firstword $(if $(PYTHON),$(shell command -v $(PYTHON))) $(foreach v,$(V
 	$(shell python3 -c 'import ensurepip, sys, venv; sys.version_info > (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null))
 MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-# $(call install,FOLDER,PYTHON)
+# $(call absent,3.12): says that this one is not at hand.
+absent = echo "== SKIPPED: no Python $(1) with venv on PATH or under pyenv: pyenv install $(1)"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)
+
+# $(call install,FOLDER,PYTHON,GROUP)
 define install
 	@echo "== $(1): packages for $$("$(2)" --version)"
 	@"$(2)" -m venv $(1)
 	@$(1)/bin/python -m pip install --quiet --upgrade $(PIP)
-	@$(1)/bin/python -m pip install --quiet --group test
+	@$(1)/bin/python -m pip install --quiet --group $(3)
 	@touch $@
 endef
 
@@ -61,9 +66,17 @@ test: setup test-rust test-loom test-others ## the tests: Rust, loom's models, P
 bench: setup $(BOTS) ## the benchmarks [ROW=glob]: one table, and build/bench.json
 	.venv/bin/python -m bench --bots $(BOTS) --row '$(ROW)'
 
+wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at hand, in build/wheels, each tried where there is no Rust
+	@$(foreach v,$(VERSIONS),$(if $(call python,$v),,$(call absent,$v)))
+	@rm -rf build/wheels
+	@echo "== wheels: $(MANYLINUX)"
+	@PATH="$(abspath build/venv-wheels/bin):$$PATH" maturin build --quiet --release $(LOCKED) --zig --compatibility $(MANYLINUX) \
+		--out build/wheels --target-dir build/target-wheels $(foreach v,$(VERSIONS),$(addprefix -i ,$(call python,$v)))
+	@$(foreach v,$(VERSIONS),$(if $(call python,$v),build/venv-wheels/bin/python tests/wheels/try_wheel.py $(call python,$v) build/wheels;))
+
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test bench setup lint fmt fuzz clean tools test-rust test-loom test-others
+.PHONY: help demo test bench wheels setup lint fmt fuzz clean tools test-rust test-loom test-others
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools
@@ -79,7 +92,7 @@ test-loom: tools
 test-others: setup
 	@$(foreach v,$(filter-out $(MAIN_VERSION),$(VERSIONS)),$(if $(call python,$v),\
 		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto;,\
-		echo "== SKIPPED: no Python $v with venv on PATH or under pyenv: pyenv install $v"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)))
+		$(call absent,$v)))
 
 lint: setup .venv/.lint tools ## every linter and type checker
 	.venv/bin/ruff check --quiet .
@@ -122,7 +135,7 @@ tools:
 		|| fail "Python >= 3.11 with venv is missing: apt-get install python3 python3-venv"
 
 .venv/.packages: pyproject.toml | tools
-	$(call install,.venv,$(MAIN))
+	$(call install,.venv,$(MAIN),test)
 
 .venv/.lint: .venv/.packages
 	.venv/bin/python -m pip install --quiet --group lint
@@ -131,8 +144,11 @@ tools:
 .venv/.engine: .venv/.packages $(RUST)
 	$(call engine,.venv,$(TARGET))
 
+build/venv-wheels/.packages: pyproject.toml | tools
+	$(call install,build/venv-wheels,$(MAIN),wheels)
+
 build/venv-%/.packages: pyproject.toml
-	$(call install,build/venv-$*,$(call python,$*))
+	$(call install,build/venv-$*,$(call python,$*),test)
 
 build/venv-%/.engine: build/venv-%/.packages $(RUST)
 	$(call engine,build/venv-$*,build/target-$*)

@@ -198,6 +198,44 @@ def test_what_the_game_raises_is_shown(tmp_path: Path) -> None:
     assert "broken.py" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("problem", "shown"),
+    [
+        ('RuntimeError("no seed")', "RuntimeError: no seed"),
+        # What a setting or a listener raises is one line; what the application raises is its developer's.
+        ('OSError(111, "refused")', "ConnectionRefusedError: [Errno 111] refused"),
+        ('ConfigError("no seed")', "ConfigError: no seed"),
+    ],
+)
+def test_a_start_that_fails_is_exit_code_1_with_a_traceback(tmp_path: Path, problem: str, shown: str) -> None:
+    file = tmp_path / "failing.py"
+    file.write_text(
+        "from photinus import App\nfrom photinus.errors import ConfigError\napp = App('failing')\n"
+        f"@app.started\nasync def seed() -> None:\n    raise {problem}\n"
+    )
+    result = photinus_command("run", str(file), "--listen", "tcp://127.0.0.1:0")
+    assert result.returncode == 1
+    assert "ready" not in result.stdout
+    assert "Traceback" in result.stderr
+    assert shown in result.stderr
+    assert result.stderr.count("in seed\n") == 1
+    assert f"raised by the started hook at {file}:4: the node did not start" in result.stderr
+
+
+def test_hooks_run_before_ready_and_after_the_signal(tmp_path: Path) -> None:
+    file = tmp_path / "hooks.py"
+    file.write_text(
+        "import asyncio\nfrom photinus import App\napp = App('hooks')\n"
+        "@app.started\nasync def seed() -> None:\n    await asyncio.sleep(0)\n    print('seeded', flush=True)\n"
+        "@app.stopping\nasync def save() -> None:\n    await asyncio.sleep(0)\n    print('saved', flush=True)\n"
+    )
+    with running(str(file), "--listen", "tcp://127.0.0.1:0") as node:
+        assert node.lines[0] == "seeded"
+        assert node.end(signal.SIGTERM) == 0
+        assert node.process.stdout is not None
+        assert node.process.stdout.read().splitlines() == ["stopping", "saved"]
+
+
 def test_routes() -> None:
     result = photinus_command("routes", ECHO)
     assert result.returncode == 0
@@ -219,6 +257,22 @@ def test_routes_of_all_kinds(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert re.search(r"│\s+│ 77\s+│ anyone\s+│ Say\s+│", result.stdout)
     assert re.search(r"│ say\s+│\s+│ logged in\s+│ Say\s+│", result.stdout)
+
+
+def test_routes_with_roles_and_rates(tmp_path: Path) -> None:
+    file = tmp_path / "town.py"
+    file.write_text(
+        "from photinus import App, Rate, Routes, Session\nroutes = Routes()\n"
+        "@routes.on('ban', roles=('gm', 'admin'))\n@routes.on('say', rate=Rate(5, per=10, burst=20))\n"
+        "@routes.default(roles='gm')\n"
+        "def act(session: Session, body: bytes) -> None: ...\napp = App('town', routes=[routes])\n"
+    )
+    result = photinus_command("routes", str(file))
+    assert result.returncode == 0
+    assert "at most" in result.stdout
+    assert re.search(r"│ ban\s+│\s+│ admin, gm\s+│ bytes\s+│ .*:3\s+│\s+│", result.stdout)
+    assert re.search(r"│ say\s+│\s+│ logged in\s+│ bytes\s+│ .*:3\s+│ 5 in 10 s, 20 at once\s+│", result.stdout)
+    assert re.search(r"│ \(default\)\s+│\s+│ gm\s+│", result.stdout)
 
 
 def test_version_and_help() -> None:

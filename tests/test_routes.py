@@ -262,7 +262,7 @@ def test_who_may_call_and_how_often() -> None:
     assert routes.declared["heal"].roles == {"gm", "healer"}
     assert routes.declared["heal"].rate is routes.declared["say"].rate is rate
     assert routes.fallback is not None
-    assert (routes.fallback.roles, routes.fallback.rate, routes.fallback.public) == ({"gm"}, rate, False)
+    assert (routes.fallback.roles, routes.fallback.rate, routes.fallback.public) == (frozenset({"gm"}), rate, False)
 
 
 def test_who_may_call_and_how_often_for_all_of_them() -> None:
@@ -276,10 +276,13 @@ def test_who_may_call_and_how_often_for_all_of_them() -> None:
     @routes.opened
     def opened(session: Session) -> None: ...
 
-    assert (routes.declared["ban"].roles, routes.declared["ban"].rate) == ({"gm"}, Rate(5))
-    assert (routes.declared["shut-down"].roles, routes.declared["shut-down"].rate) == ({"admin"}, Rate(1, per=60))
+    assert (routes.declared["ban"].roles, routes.declared["ban"].rate) == (frozenset({"gm"}), Rate(5))
+    assert (routes.declared["shut-down"].roles, routes.declared["shut-down"].rate) == (
+        frozenset({"admin"}),
+        Rate(1, per=60),
+    )
     assert routes.fallback is not None
-    assert (routes.fallback.roles, routes.fallback.public) == ({"gm"}, False)
+    assert (routes.fallback.roles, routes.fallback.public) == (frozenset({"gm"}), False)
     assert routes.opening is not None
     assert routes.opening.rate is None
     # To open one of them to everybody would be a mistake that nobody notices.

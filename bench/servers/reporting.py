@@ -7,27 +7,25 @@ import json
 import sys
 from collections.abc import Callable
 
-from photinus import App, scope
-from photinus.engine import Engine
+from photinus import App
 
 _more: list[Callable[[], dict[str, float]]] = []
 
 
 def report(app: App) -> None:
-    """Each line that comes on stdin is answered with the engine's statistics, as a line of JSON."""
-    app.task(_answer)
+    """Each line that comes on stdin is answered with the node's statistics, as a line of JSON."""
+
+    async def answer() -> None:
+        lines = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+        while await lines.readline():
+            own = {name: value for values in _more for name, value in values().items()}
+            print(json.dumps({**app.statistics(), "own": own}), flush=True)
+
+    app.task(answer)
 
 
 def add(values: Callable[[], dict[str, float]]) -> None:
     """A server's own figures, in a section of their own."""
     _more.append(values)
-
-
-async def _answer() -> None:
-    engine = scope.current().part(Engine)
-    lines = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    while await lines.readline():
-        own = {name: value for values in _more for name, value in values().items()}
-        print(json.dumps({**engine.statistics(), "own": own}), flush=True)

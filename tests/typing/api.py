@@ -13,7 +13,7 @@ from typing import Any, assert_type
 
 from msgspec import Struct
 
-from photinus import App, Closed, Group, Node, Refused, Routes, Session
+from photinus import App, Call, Closed, Group, Node, Outcome, Rate, Refused, Routes, Session
 from photinus.client import connect
 from photinus.testing import TestCluster
 
@@ -44,6 +44,8 @@ async def login(session: Session, msg: Login) -> Welcome:
     if not msg.token:
         raise Refused("bad-token", longest=24)
     await session.login(7, replace=True)
+    await session.login("ann", roles="gm")
+    await session.login("ann", roles={"gm", "healer"})
     lobby.add(session)
     assert_type(session.data, Any)
     return Welcome("Ann")
@@ -76,11 +78,37 @@ def anything(session: Session, body: bytes) -> bytes:
     return body
 
 
-other_routes = Routes()
+def check(session: Session[Hero], call: Call) -> None:
+    assert_type(session.data, Hero)
+    assert_type(call.route, str | int | None)
+    assert_type(call.message, Struct | bytes)
+
+
+async def audit(session: Session, call: Call, outcome: Outcome) -> None:
+    assert_type(outcome.reply, Struct | bytes | None)
+    assert_type(outcome.error, BaseException | None)
+    assert_type(outcome.seconds, float)
+
+
+def look(session: Session, call: Call, outcome: Outcome) -> None: ...
+
+
+other_routes = Routes(before=check, after=[audit, look], roles=("gm", "admin"), rate=Rate(5))
 
 
 @other_routes.default(public=False)
 async def anything_else(session: Session[Hero], body: bytes) -> None: ...
+
+
+@other_routes.on("ban", roles="gm", rate=Rate(5, per=1.0, burst=10))
+def ban(session: Session, msg: Say) -> None:
+    assert_type(session.roles, frozenset[str])
+    session.roles = session.roles | {"gm"}
+
+
+@Routes().default(roles=["gm"], rate=Rate(0.5))
+def anything_at_all(session: Session, body: bytes) -> bytes:
+    return body
 
 
 @routes.opened
@@ -96,8 +124,21 @@ async def gone(session: Session, reason: Closed) -> None:
 assert_type(say, Callable[[Session[Any], Say], None])
 assert_type(command, Callable[[Session[Hero], Say], Say | None])
 assert_type(anything, Callable[[Session[Any], bytes], bytes])
+assert_type(ban, Callable[[Session[Any], Say], None])
 
 app = App("game", routes=[routes])
+
+
+@app.started
+async def seed() -> None:
+    assert_type(app.statistics(), dict[str, Any])
+
+
+@app.stopping
+def farewell() -> None: ...
+
+
+assert_type(farewell, Callable[[], None])
 
 
 def tick() -> None: ...
@@ -120,6 +161,11 @@ async def as_a_client() -> None:
     async with connect("tcp://127.0.0.1:7000") as c:
         assert_type(await c.request("login", Login("x"), Welcome), Welcome)
         assert_type(await c.request("echo", b"x"), bytes)
+        try:
+            await c.request("buy", b"")
+        except Refused as refused:
+            assert_type(refused.code, str)
+            assert_type(refused.fields, dict[str, object])
         async for said in c.subscribe("said", Say):
             assert_type(said, Say)
         async for body in c.subscribe("said"):
@@ -143,6 +189,9 @@ def wrong_reply(session: Session, msg: Say) -> int:
 
 def no_session(msg: Say) -> None: ...
 def wrong_reason(session: Session, reason: str) -> None: ...
+def wrong_hook(session: Session, call: Say) -> None: ...
+def with_answer() -> int:
+    return 1
 
 
 routes.on("a")(wrong_message)  # type: ignore[type-var]
@@ -150,3 +199,10 @@ routes.on("b")(wrong_reply)  # type: ignore[type-var]
 routes.on("c")(no_session)  # type: ignore[arg-type]
 routes.on(1.5)  # type: ignore[arg-type]
 routes.closed(wrong_reason)  # type: ignore[arg-type]
+routes.on("d", roles=7)  # type: ignore[arg-type]
+routes.on("e", rate=5)  # type: ignore[arg-type]
+Rate("5")  # type: ignore[arg-type]
+Routes(before=wrong_hook)  # type: ignore[arg-type]
+Routes(after=check)  # type: ignore[arg-type]
+app.started(with_answer)  # type: ignore[type-var]
+app.stopping(check)  # type: ignore[arg-type]
