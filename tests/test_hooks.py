@@ -280,6 +280,6 @@ def test_what_is_all_def_stays_a_def() -> None:
         hooks.on("say")(say)
         declared = hooks.declared["say"].hooks
         assert declared is not None
-        wrapped = around(declared, "say", say, suspends=False, failed=lambda *_: None)
+        wrapped = around(declared, "say", say, suspends=False, failed=lambda *_: None, now=lambda: 0.0)
         assert inspect.iscoroutinefunction(wrapped) == suspends
         assert wrapped.__qualname__ == say.__qualname__

@@ -60,7 +60,13 @@ Failed = Callable[[Session[Any], str | int | None, Hook, Exception], None]
 
 
 def around(
-    hooks: Hooks, route: str | int | None, handler: Callable[..., Any], *, suspends: bool, failed: Failed
+    hooks: Hooks,
+    route: str | int | None,
+    handler: Callable[..., Any],
+    *,
+    suspends: bool,
+    failed: Failed,
+    now: Callable[[], float],
 ) -> Callable[[Session[Any], Any], Any]:
     """The handler with these hooks around it, as one function of a session and a message.
 
@@ -72,29 +78,29 @@ def around(
 
     @functools.wraps(handler)
     def at_once(session: Session[Any], message: Any) -> Any:
-        call, now = Call(route, message), asyncio.get_running_loop().time
-        began = now()
+        call, began = Call(route, message), now()
         try:
             for hook in before:
                 hook.function(session, call)
             reply = handler(session, message)
         except Exception as error:
-            look(session, call, Outcome(None, error, now() - began))
+            look(session, call, None, error, began)
             raise
-        look(session, call, Outcome(reply, None, now() - began))
+        if after:
+            look(session, call, reply, None, began)
         return reply
 
-    def look(session: Session[Any], call: Call, outcome: Outcome) -> None:
+    def look(session: Session[Any], call: Call, reply: Any, error: Exception | None, began: float) -> None:
+        outcome = Outcome(reply, error, now() - began)
         for hook in after:
             try:
                 hook.function(session, call, outcome)
-            except Exception as error:  # noqa: BLE001 - it is reported, and the reply goes out
-                failed(session, route, hook, error)
+            except Exception as problem:  # noqa: BLE001 - it is reported, and the reply goes out
+                failed(session, route, hook, problem)
 
     @functools.wraps(handler)
     async def in_time(session: Session[Any], message: Any) -> Any:
-        call, now = Call(route, message), asyncio.get_running_loop().time
-        began = now()
+        call, began = Call(route, message), now()
         try:
             for hook in before:
                 waiting = hook.function(session, call)
@@ -105,18 +111,22 @@ def around(
                 reply = await reply
         # The node's stop cancels handlers: that is an outcome too.
         except (Exception, asyncio.CancelledError) as error:
-            await look_in_time(session, call, Outcome(None, error, now() - began))
+            await look_in_time(session, call, None, error, began)
             raise
-        await look_in_time(session, call, Outcome(reply, None, now() - began))
+        if after:
+            await look_in_time(session, call, reply, None, began)
         return reply
 
-    async def look_in_time(session: Session[Any], call: Call, outcome: Outcome) -> None:
+    async def look_in_time(
+        session: Session[Any], call: Call, reply: Any, error: BaseException | None, began: float
+    ) -> None:
+        outcome = Outcome(reply, error, now() - began)
         for hook in after:
             try:
                 waiting = hook.function(session, call, outcome)
                 if hook.asynchronous:
                     await waiting
-            except Exception as error:  # noqa: BLE001 - it is reported, and the reply goes out
-                failed(session, route, hook, error)
+            except Exception as problem:  # noqa: BLE001 - it is reported, and the reply goes out
+                failed(session, route, hook, problem)
 
     return in_time if suspends or hooks.asynchronous else at_once

@@ -14,7 +14,7 @@ from .app import App, AppHook, Reporter
 from .config import Config
 from .engine import Engine, Handler
 from .errors import ConfigError, Refused
-from .hooks import Failed, Hook, around
+from .hooks import Hook, around
 from .message import ENCODERS, decoders, error_body, is_bad_message
 from .routes import Route, Table
 from .scope import Scope
@@ -148,8 +148,8 @@ class Node:
         self.app.seal()
         self.engine.install(
             session_type=Session,
-            routes={key: _handler(route, self._hook_failed) for key, route in table.routes.items()},
-            default=None if table.default is None else _handler(table.default, self._hook_failed),
+            routes={key: self._handler(route, loop) for key, route in table.routes.items()},
+            default=None if table.default is None else self._handler(table.default, loop),
             opened=_in_turn(table.opened),
             closed=self._closed(table.closed),
             failed=self._failed,
@@ -160,6 +160,21 @@ class Node:
             encoders=ENCODERS,
             event_loop=loop,
             context=self.scope.context,
+        )
+
+    def _handler(self, route: Route, loop: asyncio.AbstractEventLoop) -> Handler:
+        message, hooks = route.shape.message, route.hooks
+        call, asynchronous = route.handler, route.shape.asynchronous
+        if hooks is not None:
+            call = around(hooks, route.key, call, suspends=asynchronous, failed=self._hook_failed, now=loop.time)
+            asynchronous = asynchronous or hooks.asynchronous
+        return Handler(
+            call,
+            asynchronous=asynchronous,
+            public=route.public,
+            decode=None if message is None or message is bytes else decoders(message),
+            roles=sorted(route.roles),
+            rate=None if route.rate is None else (route.rate.interval, route.rate.tokens),
         )
 
     async def _started(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -295,22 +310,6 @@ def engine_for(config: Config, *, memory: bool = False) -> Engine:
         return Engine(threads=config.engine.threads, memory=memory, limits=config.limits.given())
     except ValueError as error:
         raise ConfigError(f"[limits] {error}") from error
-
-
-def _handler(route: Route, failed: Failed) -> Handler:
-    message, hooks = route.shape.message, route.hooks
-    call, asynchronous = route.handler, route.shape.asynchronous
-    if hooks is not None:
-        call = around(hooks, route.key, call, suspends=asynchronous, failed=failed)
-        asynchronous = asynchronous or hooks.asynchronous
-    return Handler(
-        call,
-        asynchronous=asynchronous,
-        public=route.public,
-        decode=None if message is None or message is bytes else decoders(message),
-        roles=sorted(route.roles),
-        rate=None if route.rate is None else (route.rate.interval, route.rate.tokens),
-    )
 
 
 def _too_fast(seconds: float) -> Refused:
