@@ -9,13 +9,15 @@ import socket
 from typing import Any
 
 import pytest
+import uvloop
 from msgspec import Struct
 
 from photinus import App, Closed, Group, Node, Routes, Session
 from photinus.client import connect
-from photinus.engine import GOODBYE_SECONDS
+from photinus.config import Config, EngineSection
+from photinus.engine import GOODBYE_SECONDS, new_event_loop
 from photinus.errors import ConfigError, Kicked, NoNode, RouteError
-from photinus.node import STOP_SECONDS, STOPPING_SECONDS
+from photinus.node import STOP_SECONDS, STOPPING_SECONDS, engine_for
 from photinus.testing import TestCluster
 
 LOOPBACK = "tcp://127.0.0.1:0?protocol=pomelo"
@@ -145,28 +147,40 @@ async def test_one_that_fails_fails_the_start(suspends: bool) -> None:
         app.statistics()
 
 
-async def test_nobody_is_let_in_before_they_are_done() -> None:
+@pytest.mark.parametrize("loop", ["own", "asyncio", "uvloop"])
+def test_nobody_is_let_in_before_they_are_done(loop: str) -> None:
     app = World().app
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    engine = engine_for(Config(engine=EngineSection(threads=0))) if loop == "own" else None
 
-    @app.started
-    async def wait() -> None:
-        begun.set()
-        await go_on.wait()
+    async def main() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
 
-    node = Node(app, listen=[LOOPBACK])
-    starting = asyncio.create_task(node.start())
-    await begun.wait()
-    # The address is this node's already, and the system takes connections for it.
-    joining = asyncio.create_task(_join(node.addresses[0]))
-    for _ in range(20):
-        await asyncio.sleep(0.005)
-        assert node.statistics()["engine"]["accepted"] == 0
-    assert not joining.done()
-    go_on.set()
-    await joining
-    await starting
-    await node.stop()
+        @app.started
+        async def wait() -> None:
+            begun.set()
+            await go_on.wait()
+
+        node = Node(app, listen=[LOOPBACK], engine=engine)
+        starting = asyncio.create_task(node.start())
+        await begun.wait()
+        # The address is this node's already, and the system takes connections for it.
+        joining = asyncio.create_task(_join(node.addresses[0]))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert node.statistics()["engine"]["accepted"] == 0
+        assert not joining.done()
+        go_on.set()
+        await joining
+        await starting
+        await node.stop()
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        if engine is not None:
+            return new_event_loop(engine)
+        return uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
 
 
 async def test_one_that_takes_too_long_does_not_hold_up_the_stop(caplog: pytest.LogCaptureFixture) -> None:
