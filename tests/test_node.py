@@ -12,8 +12,8 @@ import pytest
 import uvloop
 from msgspec import Struct
 
-from photinus import App, Closed, Group, Node, Refused, Routes, Session
-from photinus.client import connect
+from photinus import App, Closed, Group, Node, Rate, Refused, Routes, Session
+from photinus.client import Client, connect
 from photinus.config import Config, EngineSection, Limits, NodeSection
 from photinus.errors import ConfigError, Kicked
 from photinus.node import run
@@ -240,6 +240,41 @@ async def test_statistics() -> None:
         assert seen["app"]["refused"] == 1
         assert seen["stages"]["handler"]["count"] >= 1
         assert set(seen["stages"]["handler"]) == {"count", "p50_us", "p99_us", "max_us"}
+
+
+async def test_what_a_client_is_told_of_a_refusal() -> None:
+    routes = Routes()
+
+    @routes.on("buy", public=True)
+    def buy(session: Session, msg: Count) -> None:
+        raise Refused("too-poor", msg="You cannot pay for this.", missing=msg.number, wares=["sword"])
+
+    @routes.on("chat", public=True, rate=Rate(1, per=60))
+    @routes.on("ban", roles="gm")
+    def act(session: Session, msg: Text) -> None: ...
+
+    @routes.on("login", public=True)
+    async def login(session: Session, msg: Text) -> None:
+        await session.login(msg.text)
+
+    async def refusal(c: Client, route: str, message: Struct) -> tuple[str, dict[str, object]]:
+        with pytest.raises(Refused) as raised:
+            await c.request(route, message)
+        return raised.value.code, raised.value.fields
+
+    async with Node(App("shop", routes=[routes]), listen=[LOOPBACK]) as node, connect(node.addresses[0]) as c:
+        fields = {"msg": "You cannot pay for this.", "missing": 3, "wares": ["sword"]}
+        assert await refusal(c, "buy", Count(3)) == ("too-poor", fields)
+        assert await refusal(c, "nowhere", Count(3)) == ("unknown-route", {})
+        assert await refusal(c, "ban", Text("bob")) == ("login-required", {})
+        await c.request("login", Text("ann"))
+        assert await refusal(c, "ban", Text("bob")) == ("forbidden", {})
+        code, told = await refusal(c, "chat", Count(3))
+        assert (code, set(told)) == ("bad-message", {"msg"})
+        code, told = await refusal(c, "chat", Text("hi"))
+        assert (code, set(told)) == ("too-fast", {"retry_after"})
+        assert isinstance(told["retry_after"], float)
+        assert 0 < told["retry_after"] <= 60
 
 
 @LOOPS

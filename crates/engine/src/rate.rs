@@ -59,12 +59,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// How many are kept.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

@@ -32,7 +32,7 @@ pub fn refuse(
         match has_role(py, session, entry) {
             Ok(true) => {}
             Ok(false) => return Some(answer(refusals.forbidden.bind(py).call0())),
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some(failed(call, session, purpose, None, error)),
         }
     }
     let rate = entry.rate.as_ref()?;

@@ -69,10 +69,10 @@ fn one_bucket_does_not_empty_another_and_full_ones_are_not_kept() {
         assert_eq!(buckets.take(rate, 0), Ok(()));
         assert_eq!(buckets.take(rate, 0), Err(SECOND));
     }
-    assert_eq!(buckets.len(), 50);
+    assert_eq!(buckets.kept(), 50);
     // A new one at a time when all others are full again.
     assert_eq!(buckets.take(&Rate::new(50, SECOND, 1), SECOND), Ok(()));
-    assert_eq!(buckets.len(), 1);
+    assert_eq!(buckets.kept(), 1);
     assert_eq!(buckets.take(&rates[0], SECOND), Ok(()));
 }
 
