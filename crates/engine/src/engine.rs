@@ -156,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Before the first listener.
+    /// Before the first listener, and again whenever they change. A route that stays keeps its index.
     pub fn set_routes(&self, routes: Routes) {
         self.shared.set_routes(routes);
     }

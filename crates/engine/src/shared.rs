@@ -1,4 +1,4 @@
-//! What the threads of one engine share: the inbox, the reactors' mailboxes, tables written once.
+//! What the threads of one engine share: the inbox, the reactors' mailboxes, tables replaced whole.
 
 use crate::inbox::Batch;
 use crate::limits::SPARE_BATCHES;
@@ -8,7 +8,7 @@ use crate::statistics::Statistics;
 use crate::system::Event;
 use crate::wakeup::Channel;
 use photinus_proto::codec::{Format, Protocol};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub struct Shared {
@@ -23,7 +23,9 @@ pub struct Shared {
     spares: Vec<Mutex<Vec<OutBatch>>>,
     /// Why a reactor has stopped by itself, if one has.
     failure: Mutex<Option<String>>,
-    routes: Mutex<Option<Arc<Routes>>>,
+    routes: Mutex<Arc<Routes>>,
+    /// Grows with each table of routes: 0 is the empty one.
+    routes_version: AtomicUsize,
     listeners: Mutex<Vec<Listening>>,
 }
 
@@ -85,6 +87,7 @@ impl Shared {
             spares: (0..reactors).map(|_| Mutex::default()).collect(),
             failure: Mutex::default(),
             routes: Mutex::default(),
+            routes_version: AtomicUsize::new(0),
             listeners: Mutex::default(),
         })
     }
@@ -116,11 +119,19 @@ impl Shared {
         lock(&self.failure).clone()
     }
 
+    /// Each reactor looks at the version when it begins to read, and not into its mailbox: whoever
+    /// is told of a new route and calls it at once is not told that there is none.
     pub fn set_routes(&self, routes: Routes) {
-        *lock(&self.routes) = Some(Arc::new(routes));
+        *lock(&self.routes) = Arc::new(routes);
+        // Release: whoever sees the new version finds the new table.
+        self.routes_version.fetch_add(1, Ordering::Release);
     }
 
-    pub fn routes(&self) -> Option<Arc<Routes>> {
+    pub fn routes_version(&self) -> usize {
+        self.routes_version.load(Ordering::Acquire)
+    }
+
+    pub fn routes(&self) -> Arc<Routes> {
         lock(&self.routes).clone()
     }
 

@@ -253,6 +253,9 @@ fn park(
 /// After a suspended handler of this session is done: what has come meanwhile, until one suspends again.
 pub fn work_off_mailbox(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> PyResult<()> {
     let py = call.py;
+    if let Some(caught_up) = &call.installed.caught_up {
+        caught_up.bind(py).call1((session,))?;
+    }
     loop {
         let next = session.get().fields.with(py, |fields| {
             if fields.busy {
@@ -325,7 +328,7 @@ fn packet<'py>(
             .installed
             .handlers
             .get(index as usize)
-            .map(|(_, entry)| entry),
+            .and_then(|(_, entry)| entry.as_ref()),
     };
     let Some(entry) = entry else {
         let refusal = call.installed.refusals.unknown_route.bind(py).call0()?;

@@ -6,7 +6,7 @@ use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
 use crate::handler::{by_format, Handler};
-use crate::installed::{Installed, Refusals};
+use crate::installed::{self, Installed, Refusals};
 use crate::memory::MemoryConnection;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
@@ -17,12 +17,11 @@ use photinus_engine::handle::Handle;
 use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::{Action, FormatSet};
-use photinus_engine::routes::Routes;
 use photinus_engine::shared::format_of;
 use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -111,9 +110,12 @@ impl Engine {
         let _old = self.owner.with(py, |owner| std::mem::replace(owner, value));
     }
 
-    /// Tells the engine what the application is. Once, before `listen`.
+    /// Tells the engine what the application is, before `listen`; again, to replace it at once.
+    ///
+    /// What has been read and not handled yet goes to the new one. Handlers that are suspended go on,
+    /// and when one is done, `caught_up` is given its session before its next packet is handled.
     #[pyo3(signature = (*, session_type, routes, default, opened, closed, failed, refusals, encoders,
-                        event_loop, context))]
+                        event_loop, context, caught_up = None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "keywords of one call, checked by the type stub"
@@ -131,26 +133,19 @@ impl Engine {
         encoders: &Bound<'_, PyDict>,
         event_loop: Py<PyAny>,
         context: Py<PyAny>,
+        caught_up: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let mut table = Routes::default();
-        let mut handlers = Vec::new();
-        for (route, handler) in routes.iter() {
-            let index = handlers.len() as u32;
-            if let Ok(name) = route.cast::<PyString>() {
-                table.add_name(name.to_str()?, index);
-            } else {
-                table.add_number(route.extract()?, index);
-            }
-            let entry = handler.cast::<Handler>()?.get().0.clone();
-            handlers.push((route.unbind(), entry));
-        }
+        let before = self.installed(py);
+        let default = default.map(|handler| handler.get().0.clone());
+        let (table, handlers) = installed::table(py, before.as_deref(), routes, default.as_ref())?;
         let installed = Installed {
             session_type,
             handlers,
-            default: default.map(|handler| handler.get().0.clone()),
+            default,
             opened,
             closed,
             failed,
+            caught_up,
             refusals: Refusals::by_code(refusals)?,
             encoders: by_format(encoders)?,
             event_loop,
@@ -158,18 +153,10 @@ impl Engine {
             task_type: py.import("asyncio")?.getattr("Task")?.unbind(),
             current: Current::find(py)?,
         };
-        let again = self.installed.with(py, |slot| match slot {
-            Some(_) => true,
-            None => {
-                *slot = Some(Arc::new(installed));
-                false
-            }
-        });
-        if again {
-            return Err(PyRuntimeError::new_err(
-                "install: this engine has its application already",
-            ));
-        }
+        // In this order: the first packet with a new route's index must find its handler.
+        let _before = self
+            .installed
+            .with(py, |slot| slot.replace(Arc::new(installed)));
         self.inner.set_routes(table);
         Ok(())
     }
@@ -395,12 +382,17 @@ impl Engine {
         self.groups.with(py, |groups| groups.has(group, handle))
     }
 
-    /// The living sessions.
-    fn sessions(&self, py: Python<'_>) -> Vec<Py<Session>> {
-        self.seats.with(py, |seats| {
+    /// The living sessions; with `idle`, those of which no handler is suspended.
+    #[pyo3(signature = (*, idle = false))]
+    fn sessions(&self, py: Python<'_>, idle: bool) -> Vec<Py<Session>> {
+        let mut sessions: Vec<_> = self.seats.with(py, |seats| {
             let all = seats.iter().flatten().flatten();
             all.map(|(_, session)| session.clone_ref(py)).collect()
-        })
+        });
+        if idle {
+            sessions.retain(|session| !session.get().fields.with(py, |fields| fields.busy));
+        }
+        sessions
     }
 
     /// The tasks of handlers that are suspended; with `closing`, those of `closed` handlers.
@@ -412,7 +404,10 @@ impl Engine {
                 task.map(|of| of.clone_ref(py))
             })
         };
-        self.sessions(py).into_iter().filter_map(task).collect()
+        self.sessions(py, false)
+            .into_iter()
+            .filter_map(task)
+            .collect()
     }
 
     /// Accepts no more, ends every session with this reason, and calls `done` when none is left.

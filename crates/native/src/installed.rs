@@ -1,20 +1,28 @@
-//! What the application is, as Python tells the engine once.
+//! What the application is, as Python tells the engine; replaced as a whole when its code is.
 
-use crate::handler::Entry;
+use crate::handler::{Entry, Handler};
 use crate::task::Current;
+use photinus_engine::routes::Routes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use std::sync::Arc;
 
-/// What the application is, set once.
+/// A route, and what handles it: nothing, if it was removed.
+pub type Handlers = Vec<(Py<PyAny>, Option<Arc<Entry>>)>;
+
+/// What the application is. Never changed: a drain that has begun goes on with the one it began with.
 pub struct Installed {
     pub session_type: Py<PyAny>,
-    pub handlers: Vec<(Py<PyAny>, Arc<Entry>)>,
+    /// By the index that packets carry.
+    pub handlers: Handlers,
     pub default: Option<Arc<Entry>>,
     pub opened: Option<Py<PyAny>>,
     pub closed: Option<Py<PyAny>>,
     pub failed: Py<PyAny>,
+    /// Is given each session whose suspended handler is done: that handler may be of replaced code,
+    /// and have left the session what the code of now does not know.
+    pub caught_up: Option<Py<PyAny>>,
     pub refusals: Refusals,
     pub encoders: [Py<PyAny>; 2],
     pub event_loop: Py<PyAny>,
@@ -48,4 +56,44 @@ impl Refusals {
             too_fast: of("too-fast")?,
         })
     }
+}
+
+/// The reactors' table, and the handlers by its indices.
+///
+/// A route has one index for good: packets that carry it may wait anywhere when the application is
+/// replaced. So those of `before` come first, with what handles them now.
+pub fn table(
+    py: Python<'_>,
+    before: Option<&Installed>,
+    routes: &Bound<'_, PyDict>,
+    default: Option<&Arc<Entry>>,
+) -> PyResult<(Routes, Handlers)> {
+    let mut table = Routes::default();
+    let mut handlers: Handlers = Vec::new();
+    let indices = PyDict::new(py);
+    for (route, _) in before.iter().flat_map(|before| &before.handlers) {
+        indices.set_item(route, handlers.len())?;
+        // A number that has no handler of its own goes to the default one.
+        let of_all = default.filter(|_| !route.bind(py).is_instance_of::<PyString>());
+        handlers.push((route.clone_ref(py), of_all.cloned()));
+    }
+    for (route, handler) in routes.iter() {
+        let entry = Some(handler.cast::<Handler>()?.get().0.clone());
+        let index = match indices.get_item(&route)? {
+            Some(index) => {
+                let index: usize = index.extract()?;
+                handlers[index].1 = entry;
+                index
+            }
+            None => {
+                handlers.push((route.clone().unbind(), entry));
+                handlers.len() - 1
+            }
+        };
+        match route.cast::<PyString>() {
+            Ok(name) => table.add_name(name.to_str()?, index as u32),
+            Err(_) => table.add_number(route.extract()?, index as u32),
+        }
+    }
+    Ok((table, handlers))
 }

@@ -22,7 +22,6 @@ impl<B: Back> Reactor<B> {
                 self.statistics.counts.accept_failures.add(1);
             }
         }
-        self.routes = self.shared.routes();
         if self.listeners.len() <= number {
             self.listeners.resize_with(number + 1, || None);
         }

@@ -326,19 +326,12 @@ impl<B: Back> Reactor<B> {
         let (route, number) = match route {
             Route::None => (DEFAULT_ROUTE, 0),
             Route::Number(number) => {
-                let known = self
-                    .routes
-                    .as_ref()
-                    .and_then(|routes| routes.by_number(number));
+                let known = self.routes.by_number(number);
                 (known.unwrap_or(DEFAULT_ROUTE), number)
             }
             Route::Name(name) => {
                 let bytes = &self.batch.arena[from + name.start..from + name.end];
-                match self
-                    .routes
-                    .as_ref()
-                    .and_then(|routes| routes.by_name(bytes))
-                {
+                match self.routes.by_name(bytes) {
                     Some(known) => (known, 0),
                     None if kind == Kind::Request => {
                         place = name;

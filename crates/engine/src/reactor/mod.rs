@@ -44,7 +44,8 @@ pub struct Reactor<B: Back> {
     statistics: Arc<Statistics>,
     limits: Limits,
     listeners: Vec<Option<Serving>>,
-    routes: Option<Arc<Routes>>,
+    routes: Arc<Routes>,
+    routes_version: usize,
     connections: Vec<Option<Connection<B::Stream>>>,
     vacant: Vec<u32>,
     serial: u32,
@@ -119,7 +120,8 @@ impl<B: Back> Reactor<B> {
             mailboxes,
             statistics,
             listeners: Vec::new(),
-            routes: None,
+            routes: Arc::default(),
+            routes_version: 0,
             connections: Vec::new(),
             vacant: Vec::new(),
             serial: 0,
@@ -238,6 +240,11 @@ impl<B: Back> Reactor<B> {
     }
 
     fn read_all(&mut self) {
+        let version = self.shared.routes_version();
+        if version != self.routes_version {
+            self.routes_version = version;
+            self.routes = self.shared.routes();
+        }
         for listener in std::mem::take(&mut self.accept_again) {
             self.accept(listener);
         }

@@ -5,6 +5,7 @@ use photinus_engine::connection::By;
 use photinus_engine::engine::Engine;
 use photinus_engine::inbox::{Event, UNKNOWN_ROUTE};
 use photinus_engine::limits::{Limits, QUARANTINE_MS};
+use photinus_engine::routes::Routes;
 use photinus_proto::codec::Kind;
 
 #[test]
@@ -210,6 +211,35 @@ fn unknown_routes_are_told_to_requests_and_counted_for_notifies() {
     );
     assert_eq!((seen[1].route, &seen[1].body[..]), (SAY.1, &b"x"[..]));
     assert_eq!(world.count("unknown_routes"), 1);
+    drop(client);
+    world.drain();
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_new_table_of_routes_counts_from_the_next_read_on() {
+    let mut world = World::new(Limits::default());
+    let (client, _) = world.join(POMELO);
+    client.write(&pomelo(Some(1), SAY.0, b"read before"));
+    world.turn();
+    let mut routes = Routes::default();
+    routes.add_name("wave", SAY.1 + 1);
+    world.engine.set_routes(routes);
+    client.write(&pomelo(Some(2), SAY.0, b"removed"));
+    client.write(&pomelo(Some(3), "wave", b"added"));
+    let seen: Vec<_> = world
+        .drain()
+        .into_iter()
+        .map(|seen| (seen.route, seen.body))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (SAY.1, b"read before".to_vec()),
+            (UNKNOWN_ROUTE, SAY.0.as_bytes().to_vec()),
+            (SAY.1 + 1, b"added".to_vec()),
+        ]
+    );
     drop(client);
     world.drain();
     world.assert_at_rest();
