@@ -126,12 +126,10 @@ class App:
         for routes in self.routes:
             routes.seal()
 
-    def start_in(self, tasks: Tasks) -> None:
-        """Starts in a new node what was declared before it ran."""
-        for timer in self._timers:
-            tasks.start_timer(timer)
-        for work in self._works:
-            tasks.start(work())
+    def start_in(self, tasks: Tasks) -> list[asyncio.Task[Any]]:
+        """Starts in a node what was declared before the node ran it, and gives what was started."""
+        timers = [tasks.start_timer(timer) for timer in self._timers]
+        return [*filter(None, timers), *(tasks.start(work()) for work in self._works)]
 
     def _hook(self, what: str, hook: Callable[[], N]) -> AppHook:
         # Its annotations name None at most, which is known everywhere.

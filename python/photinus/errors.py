@@ -6,6 +6,7 @@ PhotinusError
         ConfigError     a configuration file, the environment, a listener's URL
         RouteError      a handler of the wrong shape, a route declared twice
         AppNotFound     what was named to the command line holds no application
+        ReloadError     edited code that cannot take over the running game's data
         NoNode          something that belongs to a node was used outside of any
     ConnectionFailed    the network, or whoever is at its other end
         ConnectionLost  the connection is gone
@@ -65,6 +66,10 @@ class RouteError(UsageError):
 
 class AppNotFound(UsageError):
     """A file or module that was to hold an application does not."""
+
+
+class ReloadError(UsageError):
+    """What sessions hold does not fit the classes of the edited code; the text says what to do."""
 
 
 class NoNode(UsageError):

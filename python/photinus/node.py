@@ -13,7 +13,8 @@ from . import engine as engines
 from .app import App, AppHook, Reporter
 from .config import Config
 from .engine import Engine, Handler
-from .errors import ConfigError, Refused
+from .engine import Session as NativeSession
+from .errors import ConfigError, Refused, UsageError
 from .hooks import Hook, around
 from .message import ENCODERS, decoders, error_body, is_bad_message
 from .routes import Route, Table
@@ -66,8 +67,12 @@ class Node:
         self._detach: Callable[[], None] | None = None
         self._watch = watch
         self._tasks: Tasks | None = None
+        self._declared: list[asyncio.Task[Any]] = []
         self._serving = False
         self._stopped = False
+        self._reloads = 0
+        self.reload_errors = 0
+        """Attempts to `replace` the App that came to nothing; counted by whoever made them."""
         self._handler_errors = 0
         self._hook_errors = 0
         self._refused = 0
@@ -92,11 +97,13 @@ class Node:
         """
         loop = asyncio.get_running_loop()
         table = self.app.table()
+        if self.engine.owner is not None:
+            raise UsageError("this engine has a node already: each needs its own")
         self._tasks = tasks = self.scope.add(Tasks(self.scope, loop, self._task_failed))
         self.scope.add(self.engine)
         self.scope.add(self.app)
         self.engine.owner = self.scope
-        self._install(table, loop)
+        self._install(self.app, table, loop)
         self.scope.register()
         try:
             if not self._attached:
@@ -104,7 +111,7 @@ class Node:
             self.addresses = tuple(self._bind(url) for url in self._listen)
             await self._started(loop)
             self.engine.start()
-            self.app.start_in(tasks)
+            self._declared = self.app.start_in(tasks)
             self._serving = True
         except BaseException:
             await self.stop(timeout=0)
@@ -132,6 +139,47 @@ class Node:
                 self._detach = None
             self.scope.unregister()
 
+    async def replace(self, app: App, *, renew: Callable[[list[Any]], list[Any]] | None = None) -> None:
+        """Runs this App from now on instead, as an edited game is; listeners, connections, sessions,
+        logins and groups stay.
+
+        It happens in one step, behind which every packet that waits is handled by the new App; what
+        that has no route for is refused as `unknown-route`. Handlers of the old App that are
+        suspended run to their end, and what handlers have started goes on. The old App's declared
+        timers and tasks are cancelled, and those of the new one start when they have ended, or
+        STOP_SECONDS have passed. Neither App's `stopping` and `started` hooks are called: the node
+        does neither.
+
+        `renew` is given the `data` of all sessions and returns what takes its place: the same in the
+        new App's classes. A session whose handler is suspended gets its new data when that is done.
+        What `renew` raises, and RouteError if the new App's routes contradict each other, leaves
+        everything as it was. UsageError if the node does not run.
+        """
+        tasks = self._running()
+        if tasks is None:
+            raise UsageError("replace: this node does not run")
+        table = app.table()
+        sessions = self.engine.sessions()
+        renewed = [] if renew is None else renew([session.data for session in sessions])
+        caught_up = None if renew is None else partial(self._catch_up, renew)
+        self._install(app, table, asyncio.get_running_loop(), caught_up)
+        # Nothing was awaited since the data was read, so nobody has changed it.
+        idle = set(self.engine.sessions(idle=True))
+        for session, data in zip(sessions, renewed, strict=renew is not None):
+            if session in idle:
+                session.data = data
+        if app is not self.app:
+            self.scope.replace(self.app, app)
+            self.app = app
+        self._reloads = number = self._reloads + 1
+        declared, self._declared = self._declared, []
+        await tasks.end(declared, STOP_SECONDS)
+        if self._running() and self._reloads == number:
+            try:
+                self._declared = app.start_in(tasks)
+            except Exception as error:  # noqa: BLE001 - the App runs already, and goes on without them
+                self._task_failed(f"the start of the tasks of {app}", error)
+
     def statistics(self) -> dict[str, Any]:
         """The engine's statistics, and under `app` what happened above it since the start."""
         app = {
@@ -139,13 +187,24 @@ class Node:
             "hook_errors": self._hook_errors,
             "refused": self._refused,
             "bad_messages": self._bad_messages,
+            "reloads": self._reloads,
+            "reload_errors": self.reload_errors,
             "players": len(self.players),
             "tasks": {} if self._tasks is None else self._tasks.statistics(),
         }
         return {**self.engine.statistics(), "app": app}
 
-    def _install(self, table: Table, loop: asyncio.AbstractEventLoop) -> None:
-        self.app.seal()
+    def _running(self) -> Tasks | None:
+        return self._tasks if self._serving and not self._stopped else None
+
+    def _install(
+        self,
+        app: App,
+        table: Table,
+        loop: asyncio.AbstractEventLoop,
+        caught_up: Callable[[NativeSession], None] | None = None,
+    ) -> None:
+        app.seal()
         self.engine.install(
             session_type=Session,
             routes={key: self._handler(route, loop) for key, route in table.routes.items()},
@@ -160,6 +219,7 @@ class Node:
             encoders=ENCODERS,
             event_loop=loop,
             context=self.scope.context,
+            caught_up=caught_up,
         )
 
     def _handler(self, route: Route, loop: asyncio.AbstractEventLoop) -> Handler:
@@ -257,7 +317,7 @@ class Node:
             self._handler_error(session, route, unencodable)
             return error_body(unencodable, session.format)
 
-    def _handler_error(self, session: Session[Any], route: str | int | None, error: BaseException) -> None:
+    def _handler_error(self, session: NativeSession, route: str | int | None, error: BaseException) -> None:
         self._handler_errors += 1
         where = "a handler without a route" if route is None else f"the handler of {route!r}"
         _log.error("%s failed for session %s", where, session.address, exc_info=error)
@@ -271,6 +331,13 @@ class Node:
         )
         if self._watch is not None:
             self._watch(error)
+
+    def _catch_up(self, renew: Callable[[list[Any]], list[Any]], session: NativeSession) -> None:
+        """A handler of this session is done that may have begun before the last `replace`."""
+        try:
+            (session.data,) = renew([session.data])
+        except Exception as error:  # noqa: BLE001 - it is reported, and the session keeps what it has
+            self._handler_error(session, None, error)
 
     def _task_failed(self, what: str, error: BaseException) -> None:
         _log.error("%s failed", what, exc_info=error)

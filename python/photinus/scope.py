@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from .errors import NoNode
 
@@ -42,12 +43,13 @@ def here(kind: type[P]) -> P:
 class Scope:
     """The parts of one node, found by their type, so that a lower part need not know the others."""
 
-    __slots__ = ("context", "name", "parts")
+    __slots__ = ("_former", "context", "name", "parts")
 
     def __init__(self, name: str) -> None:
         self.name = name
         # Each under its own type: what is found under a type is of it.
         self.parts: dict[type[object], Any] = {}
+        self._former: WeakSet[object] = WeakSet()
         # What tasks, timers and handlers of this node start from.
         self.context = copy_context()
         self.context.run(_inside.set, self)
@@ -56,11 +58,17 @@ class Scope:
         self.parts[type(part)] = part
         return part
 
+    def replace(self, old: P, new: P) -> None:
+        """Puts a part in the place of another, which it holds on to for whoever still works with it."""
+        del self.parts[type(old)]
+        self._former.add(old)
+        self.add(new)
+
     def part(self, kind: type[P]) -> P:
         return self.parts[kind]  # type: ignore[no-any-return]
 
     def holds(self, part: object) -> bool:
-        return self.parts.get(type(part)) is part
+        return self.parts.get(type(part)) is part or part in self._former
 
     @property
     def entered(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from .errors import UsageError
@@ -78,14 +78,22 @@ class Tasks:
         task.add_done_callback(self._done)
         return task
 
-    def start_timer(self, timer: Timer) -> None:
-        if not timer.cancelled:
-            work = self._repeat(timer) if timer.repeats else self._once(timer)
-            timer.owns(self.start(work, name=f"timer {_name(timer.function)}"))
+    def start_timer(self, timer: Timer) -> asyncio.Task[None] | None:
+        """The task in which it runs; None if it was cancelled before."""
+        if timer.cancelled:
+            return None
+        work = self._repeat(timer) if timer.repeats else self._once(timer)
+        task = self.start(work, name=f"timer {_name(timer.function)}")
+        timer.owns(task)
+        return task
 
     async def stop(self, timeout: float) -> None:
         """Cancels everything and waits for it to end, at most this many seconds."""
-        tasks = self._tasks - {asyncio.current_task()}
+        await self.end(self._tasks, timeout)
+
+    async def end(self, tasks: Iterable[asyncio.Task[Any]], timeout: float) -> None:
+        """The same with these only, all but the one that asks for it."""
+        tasks = {task for task in tasks if not task.done()} - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         if tasks:
