@@ -277,7 +277,7 @@ def test_routes_with_roles_and_rates(tmp_path: Path) -> None:
 
 def test_version_and_help() -> None:
     assert photinus_command("--version").stdout == f"photinus, version {photinus.__version__}\n"
-    for arguments in (["--help"], ["run", "--help"], ["routes", "-h"]):
+    for arguments in (["--help"], ["run", "--help"], ["dev", "--help"], ["routes", "-h"]):
         result = photinus_command(*arguments)
         assert result.returncode == 0
         assert "APP" in result.stdout

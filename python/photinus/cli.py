@@ -1,4 +1,4 @@
-"""The command line: `photinus run`, `photinus routes`.
+"""The command line: `photinus new`, `dev`, `run`, `routes`.
 
 Exit codes: 0 fine, 2 wrong use or configuration, 1 a failure while running.
 """
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -26,12 +27,27 @@ from .errors import UsageError
 from .load import load_app
 from .node import Node
 from .node import run as run_node
+from .ops.new import new_game
 from .routes import Route
+
+if TYPE_CHECKING:
+    from .ops.dev import Development
 
 # Where clients find a node that was told nothing: this machine's own, and nobody else's.
 DEFAULT_LISTENER = "tcp://127.0.0.1:7000"
 
 APP = click.argument("target", metavar="APP")
+CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="TOML configuration."
+)
+LISTEN = click.option(
+    "--listen",
+    multiple=True,
+    metavar="URL",
+    help="Where clients connect, such as 'tcp://0.0.0.0:7000?protocol=pomelo'. Repeatable; replaces the "
+    f"configuration's listeners. {DEFAULT_LISTENER} if there are none.",
+)
+NODE = click.option("--node", "name", metavar="NAME", help="The node's name; the application's if none is given.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,16 +61,52 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("name", metavar="NAME")
+def new(name: str) -> None:
+    """Make a small game in a new folder NAME, with its test and a bot."""
+    with _explained():
+        folder = new_game(name, Path.cwd())
+    click.echo(f"{name}: a game in {folder / 'game.py'}, with its test and a bot. Next:")
+    click.echo(f"    cd {name}")
+    click.echo("    photinus dev      # serves it, and reloads it when a file is saved")
+    click.echo("    python bot.py     # in another terminal: plays on it")
+    click.echo("    pytest            # runs its test (pip install pytest)")
+
+
+@main.command()
+@click.argument("target", metavar="[APP]", required=False)
+@CONFIG
+@LISTEN
+@NODE
+def dev(target: str | None, config_file: Path | None, listen: tuple[str, ...], name: str | None) -> None:
+    """Run one node of APP, and reload it when a file is saved.
+
+    Without APP it is game.py, app.py or the only file with an App in this folder. Everything that
+    is imported from APP's folder is reloaded. Players stay connected, logged in and in their
+    groups, and keep session.data; code that cannot be loaded is shown, and the old goes on. The rest
+    is as with `photinus run`.
+
+    Where the system does not tell of saves (folders of another machine, or of a container's host),
+    WATCHFILES_FORCE_POLLING=1 in the environment looks for them three times a second.
+    """
+    # Not needed by a node that serves players.
+    from .ops.dev import Development, the_app_here
+
+    _log_to_stderr()
+    with _explained():
+        config = _configure(config_file, listen, name)
+        development = Development(target or the_app_here(Path.cwd()), Console())
+        app = development.first_app()
+        if app is None:
+            sys.exit(1)
+        _serve(app, config, development)
+
+
+@main.command()
 @APP
-@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="TOML configuration.")
-@click.option(
-    "--listen",
-    multiple=True,
-    metavar="URL",
-    help="Where clients connect, such as 'tcp://0.0.0.0:7000?protocol=pomelo'. Repeatable; replaces the "
-    f"configuration's listeners. {DEFAULT_LISTENER} if there are none.",
-)
-@click.option("--node", "name", metavar="NAME", help="The node's name; the application's if none is given.")
+@CONFIG
+@LISTEN
+@NODE
 def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: str | None) -> None:
     """Run one node of APP.
 
@@ -62,7 +114,7 @@ def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: st
     clients know, finishes what was begun, and exits 0; a second one stops at once. Settings in the
     environment (PHOTINUS_SECTION__KEY) win over the file.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_to_stderr()
     with _explained():
         config = _configure(config_file, listen, name)
         _serve(load_app(target), config)
@@ -95,17 +147,31 @@ def _configure(file: Path | None, listen: tuple[str, ...], name: str | None) -> 
     return msgspec.structs.replace(config, node=node)
 
 
-def _serve(app: App, config: Config) -> None:
+def _serve(app: App, config: Config, development: Development | None = None) -> None:
     async def serve(node: Node) -> None:
         stop = asyncio.Event()
         _on_signals(asyncio.get_running_loop(), stop.set)
+        work: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        if development is not None:
+            work.append(asyncio.create_task(development.watch(node)))
+            # What is saved after the first lines have been read must be seen.
+            await asyncio.sleep(0)
         for address in node.addresses:
             click.echo(f"listening on {address}")
         click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
-        await stop.wait()
+        if development is not None:
+            development.show_banner(node)
+        ended, others = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         click.echo("stopping")
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*ended)
 
     run_node(app, serve, config=config)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
