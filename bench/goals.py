@@ -60,4 +60,6 @@ GOALS = (
     Goal("the same, four in one turn", "broadcast", PHOTINUS, "1000x4", "cpu_ratio", 0.4),
     Goal("resident bytes of an idle session", "memory", PHOTINUS, "15000", "bytes_per_session", 2048),
     Goal("share of a burst's memory not given back", "memory", PHOTINUS, "15000", "burst_kept", 0.1),
+    Goal("photinus new, dev, first answer, ms", "dev", "photinus", "new", "first_answer_ms", 5000),
+    Goal("save to new handler, ms", "dev", "photinus", "save500", "save_to_handler_ms", 1000),
 )

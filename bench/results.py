@@ -37,6 +37,9 @@ UNITS = {
     "rss_burst": "B",
     "rss_after": "B",
     "burst_kept": "share",
+    "first_answer_ms": "ms",
+    "save_to_handler_ms": "ms",
+    "longest_answer_ms": "ms",
 }
 
 

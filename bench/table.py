@@ -50,6 +50,12 @@ MEMORY_COLUMNS = (
     Column("burst kept", ("burst_kept",), 3),
 )
 
+DEV_COLUMNS = (
+    Column("first answer ms", ("first_answer_ms",), 0),
+    Column("save to handler ms", ("save_to_handler_ms",), 0),
+    Column("longest answer ms", ("longest_answer_ms",), 0),
+)
+
 
 PACE_COLUMNS = (
     Column("p99 us", ("p99_us",), 0),
@@ -65,7 +71,13 @@ def show(results: Results, console: Console) -> None:
     # Also on a narrow terminal, and into a file or a pipe the table must not be squeezed into 80 columns.
     console.width = max(console.width, WIDTH)
     keys = results.measured()
-    for rows, columns in ((("echo", "broadcast"), COLUMNS), (("pace",), PACE_COLUMNS), (("memory",), MEMORY_COLUMNS)):
+    tables = (
+        (("echo", "broadcast"), COLUMNS),
+        (("pace",), PACE_COLUMNS),
+        (("memory",), MEMORY_COLUMNS),
+        (("dev",), DEV_COLUMNS),
+    )
+    for rows, columns in tables:
         lines = list(dict.fromkeys((key.row, key.shape) for key in keys if key.row in rows))
         if lines:
             console.print(_table(results, lines, columns))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import dev
 from bench.counters import engine_figures
 from bench.goals import GOALS
 from bench.plan import Plan, rotated
@@ -86,9 +87,11 @@ def test_each_subject_comes_first_in_turn() -> None:
 
 def test_every_goal_is_of_something_measured() -> None:
     subjects = {"echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
+    names = {row: {subject.name for subject in of_row} for row, of_row in subjects.items()}
+    names["dev"] = {dev.SUBJECT}
     for goal in GOALS:
         assert goal.metric in UNITS
-        assert goal.subject in {subject.name for subject in subjects[goal.row]}
+        assert goal.subject in names[goal.row]
 
 
 def test_engine_figures_are_a_packet_and_summed_over_sections() -> None:
