@@ -51,7 +51,7 @@ def main(python: str, folder: str) -> None:
         check_content(wheel)
         run(*pip, "photinus")
         assert run(bare / "photinus", "--version").startswith("photinus, version ")
-        shutil.copy(ROOT / "examples" / "echo.py", place)
+        run(bare / "photinus", "new", "game")
         shutil.copy(__file__, place)
         run(bare / "python", Path(__file__).name, "play")
         print(f"{wheel.name}: installed and played in a bare environment")  # noqa: T201 - a script
@@ -81,19 +81,21 @@ def check_content(wheel: Path) -> None:
 
 
 async def play() -> None:
-    """One request to a node of the installed package, from its client."""
+    """What `photinus new` of the installed package has made: its bot plays on `photinus dev`."""
     import photinus
-    from photinus.client import connect
 
     assert Path(photinus.__file__).is_relative_to(sys.prefix), photinus.__file__
     assert shutil.which("cargo") is None
-    command = ("run", "echo.py", "--listen", "tcp://127.0.0.1:0?protocol=pomelo")
-    node = await asyncio.create_subprocess_exec("photinus", *command, stdout=subprocess.PIPE)
+    command = ("photinus", "dev", "--listen", "tcp://127.0.0.1:0?protocol=pomelo")
+    node = await asyncio.create_subprocess_exec(*command, cwd="game", stdout=subprocess.PIPE)
     assert node.stdout is not None
     try:
         address = (await node.stdout.readline()).decode().strip().removeprefix("listening on ")
-        async with connect(address) as client:
-            assert await client.request("echo", b"firefly") == b"firefly"
+        bot = await asyncio.create_subprocess_exec(
+            sys.executable, "bot.py", address, cwd="game", stdout=subprocess.PIPE
+        )
+        said, _ = await bot.communicate()
+        assert bot.returncode == 0 and b"walked 15 steps" in said, said
         node.send_signal(signal.SIGTERM)
         assert await node.wait() == 0
     finally:
