@@ -110,7 +110,7 @@ impl Lead {
             STAND_BY | WANTED => StandBy::Lead { leased_at: None },
             LOOP if now.saturating_sub(leased_at) > PARK_NS => StandBy::Park,
             LOOP => StandBy::Wait(LOOK_NS),
-            lease if now < lease => StandBy::Wait(LOOK_NS),
+            lease if now < lease => StandBy::Wait(lease - now),
             lease if self.replace(lease, STAND_BY) => StandBy::Lead {
                 leased_at: Some(leased_at),
             },
@@ -191,7 +191,8 @@ mod tests {
             assert!(!lead.try_lead());
             assert_eq!(lead.look(now * LEASE_NS), StandBy::Wait(LOOK_NS));
             lead.leave(now * LEASE_NS);
-            assert_eq!(lead.look((now + 1) * LEASE_NS - 1), StandBy::Wait(LOOK_NS));
+            let to_its_end = StandBy::Wait(LEASE_NS - 1);
+            assert_eq!(lead.look(now * LEASE_NS + 1), to_its_end);
         }
     }
 

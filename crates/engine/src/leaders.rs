@@ -170,6 +170,7 @@ impl LoopLed {
     pub fn stand_by(self: Arc<Self>) -> io::Result<JoinHandle<()>> {
         thread(0).spawn(move || {
             system::block_signals();
+            system::wish_short_slices();
             self.lead.stand_by();
             if let Err(fault) = guarded(0, || self.stand_by_until_stopped()) {
                 self.fail(fault);

@@ -230,6 +230,39 @@ pub fn block_signals() {
     }
 }
 
+/// Asks the scheduler to run this thread soon after it wakes, also where another one keeps the core busy:
+/// it never runs for long. Linux 6.12 and newer take the wish (the slice of an ordinary thread, sched(7):
+/// `sched_runtime`), others leave things as they are.
+pub fn wish_short_slices() {
+    #[cfg(target_os = "linux")]
+    {
+        /// The first version of the kernel's `struct sched_attr`.
+        #[repr(C)]
+        struct Attributes {
+            size: u32,
+            policy: u32,
+            flags: u64,
+            nice: i32,
+            priority: u32,
+            runtime: u64,
+            deadline: u64,
+            period: u64,
+        }
+        let attributes = Attributes {
+            size: std::mem::size_of::<Attributes>() as u32,
+            policy: libc::SCHED_OTHER as u32,
+            flags: 0,
+            nice: 0,
+            priority: 0,
+            runtime: 100_000, // nanoseconds; the least that there is
+            deadline: 0,
+            period: 0,
+        };
+        // SAFETY: the kernel reads `size` bytes of a live struct of this layout; thread 0 is the caller.
+        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0) };
+    }
+}
+
 /// Gives freed memory back to the system. glibc keeps what a burst took at the top of its heaps.
 pub fn release_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
