@@ -1,30 +1,27 @@
-//! `async def` handlers: stepped at once; only one that suspends becomes a task.
+//! The steps of `async def` handlers.
 //!
-//! The first step runs in the session's own `contextvars.Context`, as all of its later ones do. When
-//! it yields (a future it waits for), an `asyncio.Task` is made around [`Suspended`], which gives the
-//! task that same future as its first step's result, and from then on passes everything through.
+//! The first one is made at once, where a plain handler would have been called; a handler that yields
+//! (a future it waits for) goes on when the loop calls its [`Wakeup`]. All steps run in the session's own
+//! `contextvars.Context`, with the same [`HandlerTask`] as the loop's current task. What happens between
+//! them follows `asyncio.tasks.Task`, message by message.
+//!
+//! While a handler is suspended its session is busy, and the session holds its task: asyncio holds
+//! tasks only weakly. When it is done the dispatcher answers and goes on with the session's mailbox in that same
+//! call, a turn of the loop before asyncio would call back: nothing else of the session can have come in
+//! between, since it was busy until then.
 
+use crate::asyncio_tasks::asyncio_tasks;
 use crate::dispatch::{self, Call, Purpose};
-use crate::engine::Engine;
 use crate::gil::GilCell;
 use crate::session::Session;
-use crate::task::{self, HandlerTask};
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use crate::task::HandlerTask;
+use crate::task_state::{settle, Handler, Outcome};
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyAttributeError, PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
-
-pub enum Step<'py> {
-    Returned(Bound<'py, PyAny>),
-    Yielded(Bound<'py, PyAny>),
-}
-
-/// What the first step came to.
-pub enum First<'py> {
-    Returned(Bound<'py, PyAny>),
-    /// It waits for this, and this was the current task.
-    Suspended(Bound<'py, PyAny>, Bound<'py, HandlerTask>),
-}
+use pyo3::{PyTraverseError, PyVisit};
 
 #[inline]
 pub fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
@@ -32,52 +29,87 @@ pub fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) != 0 }
 }
 
-/// The first step of a coroutine, in its session's context.
+/// Makes the first step of a handler. `None`: it is suspended.
 #[inline]
-pub fn step<'py>(
+pub fn start<'py>(
     call: &Call<'_, 'py>,
     session: &Bound<'py, Session>,
+    purpose: Purpose,
     coroutine: &Bound<'py, PyAny>,
-) -> PyResult<First<'py>> {
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     let context = context(call, session)?;
+    let event_loop = call.installed.event_loop.bind(call.py);
+    let task = call.engine.tasks.begin(coroutine, &context, event_loop)?;
+    let result = match step(&task, coroutine, &context, event_loop, None) {
+        Ok(Step::Yielded(what)) => {
+            suspend(call, session, purpose, &task);
+            return go_to_sleep(task, what).map(|()| None);
+        }
+        Ok(Step::Returned(value)) => Ok(value),
+        Err(error) => Err(error),
+    };
+    let result = settle(&task, result);
+    call.engine.tasks.give_back(task);
+    result.map(Some)
+}
+
+enum Step<'py> {
+    Returned(Bound<'py, PyAny>),
+    Yielded(Bound<'py, PyAny>),
+}
+
+/// One step, with this error if there is one.
+#[inline]
+fn step<'py>(
+    task: &Bound<'py, HandlerTask>,
+    coroutine: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+    event_loop: &Bound<'py, PyAny>,
+    error: Option<Bound<'py, PyBaseException>>,
+) -> PyResult<Step<'py>> {
+    let py = task.py();
+    let asyncio = asyncio_tasks(py)?;
     // SAFETY: `context` is a Context made by PyContext_Copy; it is exited below on this thread.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
-        return Err(PyErr::fetch(call.py));
+        return Err(PyErr::fetch(py));
     }
-    let (stepped, current) = task::as_current(call, coroutine, &context, || {
-        send(coroutine, &call.py.None().into_bound(call.py))
+    let stepped = asyncio.as_current(event_loop, task.as_any(), || match error {
+        None => send(coroutine),
+        Some(error) => throw(coroutine, error),
     });
     // SAFETY: entered above.
     unsafe { ffi::PyContext_Exit(context.as_ptr()) };
-    match (stepped, current) {
-        (Ok(Step::Yielded(first)), Some(current)) => Ok(First::Suspended(first, current)),
-        (Ok(Step::Returned(value) | Step::Yielded(value)), current) => {
-            current
-                .into_iter()
-                .for_each(|current| task::done(call, current));
-            Ok(First::Returned(value))
-        }
-        (Err(error), current) => {
-            current
-                .into_iter()
-                .for_each(|current| task::done(call, current));
-            Err(error)
-        }
-    }
+    stepped
 }
 
-fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Step<'py>> {
+#[inline]
+fn send<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Step<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();
     // SAFETY: both are live objects; `result` receives a new reference, or stays null on an error.
     unsafe {
-        match ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result) {
+        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &mut result) {
             ffi::PySendResult::PYGEN_RETURN => {
                 Ok(Step::Returned(Bound::from_owned_ptr(py, result)))
             }
             ffi::PySendResult::PYGEN_NEXT => Ok(Step::Yielded(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
         }
+    }
+}
+
+fn throw<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    error: Bound<'py, PyBaseException>,
+) -> PyResult<Step<'py>> {
+    let py = coroutine.py();
+    match coroutine.call_method1(intern!(py, "throw"), (error,)) {
+        Ok(what) => Ok(Step::Yielded(what)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            let value = error.value(py).getattr(intern!(py, "value"))?;
+            Ok(Step::Returned(value))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -102,142 +134,255 @@ fn context<'py>(
     Ok(copy)
 }
 
-/// The coroutine has yielded: a task goes on with it, and its session is busy until that is done.
-pub fn go_on_as_task<'py>(
+/// The handler has yielded for the first time: its session is busy until it is done.
+fn suspend<'py>(
     call: &Call<'_, 'py>,
     session: &Bound<'py, Session>,
     purpose: Purpose,
-    coroutine: &Bound<'py, PyAny>,
-    first: Bound<'py, PyAny>,
-    current: &Bound<'py, HandlerTask>,
-) -> PyResult<()> {
+    task: &Bound<'py, HandlerTask>,
+) {
     let py = call.py;
-    let context = context(call, session)?;
-    let suspended = Suspended {
-        coroutine: coroutine.clone().unbind(),
-        first: GilCell::new(Some(first.unbind())),
+    call.engine.counts.suspended.add(1);
+    let handler = Handler {
+        engine: call.owner.clone().unbind(),
+        session: session.clone().unbind(),
+        purpose,
+        around: call.installed.context.clone_ref(py),
     };
-    let keywords = PyDict::new(py);
-    keywords.set_item("loop", &call.installed.event_loop)?;
-    keywords.set_item("context", context)?;
-    let task = call
-        .installed
-        .task_type
-        .bind(py)
-        .call((suspended,), Some(&keywords))?;
-    task::hand_on(py, current, &task)?;
+    task.get()
+        .state
+        .with(py, |state| state.handler = Some(Box::new(handler)));
     session.get().fields.with(py, |fields| {
         fields.busy = true;
         fields.closing = matches!(purpose, Purpose::Closed);
         fields.task = Some(task.clone().unbind());
     });
-    let completion = Completion {
-        engine: call.owner.clone().unbind(),
-        session: session.clone().unbind(),
-        purpose,
+}
+
+/// Arranges for the next step, after a coroutine has yielded this.
+fn go_to_sleep<'py>(task: Bound<'py, HandlerTask>, what: Bound<'py, PyAny>) -> PyResult<()> {
+    let arranged = match wait_for(&task, &what) {
+        Ok(None) => Ok(()),
+        Ok(Some(complaint)) => soon(&task, Some(PyRuntimeError::new_err(complaint))),
+        Err(error) => soon(&task, Some(error)),
     };
-    let keywords = PyDict::new(py);
-    keywords.set_item("context", &call.installed.context)?;
-    task.call_method("add_done_callback", (completion,), Some(&keywords))?;
-    Ok(())
+    match arranged {
+        Ok(()) => Ok(()),
+        // The loop is closed. Nobody would ever come back to it.
+        Err(error) => complete(task, Err(error)),
+    }
 }
 
-/// A coroutine whose first step has been made already.
+/// Gives what is wrong with it, where it is nothing that can be waited for.
+fn wait_for<'py>(
+    task: &Bound<'py, HandlerTask>,
+    what: &Bound<'py, PyAny>,
+) -> PyResult<Option<String>> {
+    let py = task.py();
+    if what.is(task) {
+        return Ok(Some(format!("Task cannot await on itself: {task:?}")));
+    }
+    if what.is_none() {
+        // A bare yield: let the others have a turn.
+        return soon(task, None).map(|()| None);
+    }
+    let blocking = what.getattr_opt(intern!(py, "_asyncio_future_blocking"))?;
+    let Some(blocking) = blocking.filter(|of| !of.is_none()) else {
+        // SAFETY: reads the type of a live object.
+        let is_generator = unsafe { ffi::PyGen_Check(what.as_ptr()) != 0 };
+        return Ok(Some(match is_generator {
+            true => format!(
+                "yield was used instead of yield from for generator in task {task:?} with {what:?}"
+            ),
+            false => format!("Task got bad yield: {what:?}"),
+        }));
+    };
+    let Some((event_loop, around)) = surroundings(task) else {
+        return Ok(None);
+    };
+    let its_loop = match what.call_method0(intern!(py, "get_loop")) {
+        Err(error) if error.is_instance_of::<PyAttributeError>(py) => {
+            what.getattr(intern!(py, "_loop"))?
+        }
+        its_loop => its_loop?,
+    };
+    if !its_loop.is(&event_loop) {
+        return Ok(Some(format!(
+            "Task {task:?} got Future {what:?} attached to a different loop"
+        )));
+    }
+    if !blocking.is_truthy()? {
+        return Ok(Some(format!(
+            "yield was used instead of yield from in task {task:?} with {what:?}"
+        )));
+    }
+    what.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
+    let wakeup = Wakeup::of(task, None)?;
+    let name = intern!(py, "add_done_callback");
+    asyncio_tasks(py)?.with_context(what, name, wakeup.as_any(), None, &around)?;
+    let (must_cancel, message) = task.get().state.with(py, |state| {
+        state.waiter = Some(what.clone().unbind());
+        match state.must_cancel {
+            true => (
+                true,
+                state.cancel_message.as_ref().map(|of| of.clone_ref(py)),
+            ),
+            false => (false, None),
+        }
+    });
+    if must_cancel
+        && what
+            .call_method1(intern!(py, "cancel"), (message,))?
+            .is_truthy()?
+    {
+        task.get().state.with(py, |state| state.must_cancel = false);
+    }
+    Ok(None)
+}
+
+/// The next step comes in the loop's next turn, with this error if there is one.
+fn soon(task: &Bound<'_, HandlerTask>, error: Option<PyErr>) -> PyResult<()> {
+    let py = task.py();
+    let Some((event_loop, around)) = surroundings(task) else {
+        return Ok(());
+    };
+    let wakeup = Wakeup::of(task, error)?;
+    let name = intern!(py, "call_soon");
+    asyncio_tasks(py)?.with_context(&event_loop, name, wakeup.as_any(), None, &around)
+}
+
+/// Its loop, and the context of its wake-ups. `None`: the collector has taken it apart.
+fn surroundings<'py>(
+    task: &Bound<'py, HandlerTask>,
+) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let py = task.py();
+    task.get().state.with(py, |state| {
+        let event_loop = state.event_loop.as_ref()?.bind(py).clone();
+        let around = state.handler.as_ref()?.around.bind(py).clone();
+        Some((event_loop, around))
+    })
+}
+
+/// Called by the loop: a future is done, or a turn is over.
+///
+/// It runs in the node's context and enters the session's for the step: what comes after the handler's end
+/// (the answer, the next handlers from the mailbox) is not the session's.
 #[pyclass(frozen, module = "photinus._native")]
-struct Suspended {
-    coroutine: Py<PyAny>,
-    first: GilCell<Option<Py<PyAny>>>,
+struct Wakeup {
+    /// Until it is called: one that is called again, by a future that forgets nothing, must not wake
+    /// the next handler that the task is used for.
+    task: GilCell<Option<(Py<HandlerTask>, Option<PyErr>)>>,
 }
 
 #[pymethods]
-impl Suspended {
-    fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = value.py();
-        if let Some(first) = self.first.with(py, Option::take) {
-            return Ok(first.into_bound(py));
-        }
-        match send(self.coroutine.bind(py), value)? {
-            Step::Yielded(next) => Ok(next),
-            Step::Returned(value) => Err(PyStopIteration::new_err(value.unbind())),
-        }
-    }
-
-    #[pyo3(signature = (*exception))]
-    fn throw<'py>(&self, exception: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let py = exception.py();
-        let _first = self.first.with(py, Option::take);
-        self.coroutine.bind(py).call_method1("throw", exception)
-    }
-
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let _first = self.first.with(py, Option::take);
-        self.coroutine.call_method0(py, "close").map(drop)
-    }
-
-    // What a task's traceback and repr look at.
-    #[getter]
-    fn cr_frame(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.coroutine.getattr(py, "cr_frame")
-    }
-
-    #[getter]
-    fn cr_await(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.coroutine.getattr(py, "cr_await")
-    }
-
-    #[getter]
-    fn cr_code(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.coroutine.getattr(py, "cr_code")
-    }
-
-    #[getter]
-    fn cr_running(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.coroutine.getattr(py, "cr_running")
-    }
-
-    #[getter(__qualname__)]
-    fn qualname(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.coroutine.getattr(py, "__qualname__")
-    }
-
-    /// asyncio takes for a coroutine what can be awaited, sent to, thrown into and closed.
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        Err(PyRuntimeError::new_err(format!(
-            "{slf:?} is run by its task already"
-        )))
-    }
-}
-
-/// Called when the task of a suspended handler is done.
-#[pyclass(frozen, module = "photinus._native")]
-struct Completion {
-    engine: Py<Engine>,
-    session: Py<Session>,
-    purpose: Purpose,
-}
-
-#[pymethods]
-impl Completion {
-    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        let owner = self.engine.bind(py);
-        let engine = owner.get();
-        let Some(installed) = engine.installed(py) else {
+impl Wakeup {
+    #[pyo3(signature = (future = None))]
+    fn __call__(&self, py: Python<'_>, future: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let Some((task, error)) = self.task.with(py, Option::take) else {
             return Ok(());
         };
-        let call = Call {
-            py,
-            owner,
-            engine,
-            installed: &installed,
+        let error = match future {
+            Some(future) => future.call_method0(intern!(py, "result")).err(),
+            None => error,
         };
-        let session = self.session.bind(py);
-        let _task = session.get().fields.with(py, |fields| {
-            fields.busy = false;
-            fields.task.take()
-        });
-        let result = task.call_method0("result");
-        dispatch::finish(&call, session, self.purpose, result, false)?;
-        dispatch::work_off_mailbox(&call, session)
+        go_on(task.into_bound(py), error)
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: as in HandlerTask.
+        let py = unsafe { Python::assume_attached() };
+        self.task.with(py, |of| {
+            of.iter().try_for_each(|(task, _)| visit.call(task))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let _old = self.task.with(py, Option::take);
+    }
+}
+
+impl Wakeup {
+    fn of<'py>(
+        task: &Bound<'py, HandlerTask>,
+        error: Option<PyErr>,
+    ) -> PyResult<Bound<'py, Wakeup>> {
+        let of = Some((task.clone().unbind(), error));
+        Bound::new(
+            task.py(),
+            Wakeup {
+                task: GilCell::new(of),
+            },
+        )
+    }
+}
+
+/// A later step.
+fn go_on(task: Bound<'_, HandlerTask>, error: Option<PyErr>) -> PyResult<()> {
+    let py = task.py();
+    let (parts, must_cancel, _waiter) = task.get().state.with(py, |state| {
+        let parts = match (&state.coroutine, &state.context, &state.event_loop) {
+            (Some(coroutine), Some(context), Some(event_loop))
+                if matches!(state.outcome, Outcome::Pending) =>
+            {
+                Some((
+                    coroutine.bind(py).clone(),
+                    context.bind(py).clone(),
+                    event_loop.bind(py).clone(),
+                ))
+            }
+            _ => None,
+        };
+        (
+            parts,
+            std::mem::take(&mut state.must_cancel),
+            state.waiter.take(),
+        )
+    });
+    let Some((coroutine, context, event_loop)) = parts else {
+        return Ok(());
+    };
+    let cancelled = |error: &PyErr| error.is_instance_of::<CancelledError>(py);
+    let error = match must_cancel && !error.as_ref().is_some_and(cancelled) {
+        true => Some(task.get().cancellation(py)?),
+        false => error.map(|error| error.into_value(py).into_bound(py)),
+    };
+    match step(&task, &coroutine, &context, &event_loop, error) {
+        Ok(Step::Yielded(what)) => go_to_sleep(task, what),
+        Ok(Step::Returned(value)) => complete(task, Ok(value)),
+        Err(error) => complete(task, Err(error)),
+    }
+}
+
+/// A handler that was suspended is done: it is answered, and what came meanwhile is handled.
+fn complete<'py>(
+    task: Bound<'py, HandlerTask>,
+    result: PyResult<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let py = task.py();
+    let Some(handler) = task.get().state.with(py, |state| state.handler.take()) else {
+        return Ok(());
+    };
+    let owner = handler.engine.bind(py);
+    let engine = owner.get();
+    let session = handler.session.bind(py);
+    let own = session.get().fields.with(py, |fields| {
+        fields.busy = false;
+        fields.task.take()
+    });
+    drop(own);
+    let result = settle(&task, result);
+    engine.tasks.give_back(task);
+    let Some(installed) = engine.installed(py) else {
+        return Ok(());
+    };
+    let call = Call {
+        py,
+        owner,
+        engine,
+        installed: &installed,
+    };
+    let finished = dispatch::finish(&call, session, handler.purpose, result, false);
+    // Also behind a KeyboardInterrupt: what waits must not be overtaken.
+    let worked_off = dispatch::work_off_mailbox(&call, session);
+    finished.and(worked_off)
 }

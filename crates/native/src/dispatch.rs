@@ -6,7 +6,7 @@
 //! `closed` last. No borrow of a `GilCell` is held while Python runs.
 
 use crate::access;
-use crate::coroutine::{self, First};
+use crate::coroutine;
 use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
@@ -390,15 +390,10 @@ pub fn finish<'py>(
     let value = match result {
         Err(error) => return failed(call, session, purpose, None, error),
         Ok(value) if may_be_coroutine && coroutine::is_coroutine(&value) => {
-            match coroutine::step(call, session, &value) {
+            match coroutine::start(call, session, purpose, &value) {
                 Err(error) => return failed(call, session, purpose, None, error),
-                Ok(First::Returned(value)) => value,
-                Ok(First::Suspended(first, current)) => {
-                    call.engine.counts.suspended.add(1);
-                    return coroutine::go_on_as_task(
-                        call, session, purpose, &value, first, &current,
-                    );
-                }
+                Ok(Some(value)) => value,
+                Ok(None) => return Ok(()),
             }
         }
         Ok(value) => value,

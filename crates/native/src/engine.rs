@@ -8,9 +8,10 @@ use crate::groups::Groups;
 use crate::handler::{by_format, Handler};
 use crate::installed::{self, Installed, Refusals};
 use crate::memory::MemoryConnection;
+use crate::pool::Pool;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
-use crate::task::{Current, HandlerTask};
+use crate::task::HandlerTask;
 use crate::turn::me;
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
@@ -39,8 +40,8 @@ pub struct Engine {
     pub(crate) counts: Loop,
     pub(crate) clock: quanta::Clock,
     pub(crate) work: GilCell<Option<Work>>,
-    /// For the next `async def` handler's first step.
-    pub(crate) spare_task: GilCell<Option<Py<HandlerTask>>>,
+    /// For the next `async def` handlers.
+    pub(crate) tasks: Pool,
     /// By reactor.
     seats: GilCell<Vec<Seats>>,
     groups: GilCell<Groups>,
@@ -84,7 +85,7 @@ impl Engine {
             counts: Loop::default(),
             clock: quanta::Clock::new(),
             work: GilCell::new(Some(Work::default())),
-            spare_task: GilCell::new(None),
+            tasks: Pool::new(),
             seats: GilCell::new((0..reactors).map(|_| Vec::new()).collect()),
             groups: GilCell::new(Groups::default()),
             out_routes: PyDict::new(py).unbind(),
@@ -150,8 +151,6 @@ impl Engine {
             encoders: by_format(encoders)?,
             event_loop,
             context,
-            task_type: py.import("asyncio")?.getattr("Task")?.unbind(),
-            current: Current::find(py)?,
         };
         // In this order: the first packet with a new route's index must find its handler.
         let _before = self
@@ -397,7 +396,7 @@ impl Engine {
 
     /// The tasks of handlers that are suspended; with `closing`, those of `closed` handlers.
     #[pyo3(signature = (*, closing = false))]
-    fn suspended(&self, py: Python<'_>, closing: bool) -> Vec<Py<PyAny>> {
+    fn suspended(&self, py: Python<'_>, closing: bool) -> Vec<Py<HandlerTask>> {
         let task = |session: Py<Session>| {
             session.get().fields.with(py, |fields| {
                 let task = fields.task.as_ref().filter(|_| fields.closing == closing);

@@ -1,7 +1,6 @@
 //! What the application is, as Python tells the engine; replaced as a whole when its code is.
 
 use crate::handler::{Entry, Handler};
-use crate::task::Current;
 use photinus_engine::routes::Routes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,8 +26,6 @@ pub struct Installed {
     pub encoders: [Py<PyAny>; 2],
     pub event_loop: Py<PyAny>,
     pub context: Py<PyAny>,
-    pub task_type: Py<PyAny>,
-    pub current: Current,
 }
 
 /// What makes the exceptions that answer a packet in its handler's place.

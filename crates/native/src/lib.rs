@@ -5,6 +5,7 @@
 
 mod access;
 mod asyncio;
+mod asyncio_tasks;
 mod cork;
 mod coroutine;
 mod dispatch;
@@ -14,10 +15,12 @@ mod groups;
 mod handler;
 mod installed;
 mod memory;
+mod pool;
 mod sending;
 mod session;
 mod statistics;
 mod task;
+mod task_state;
 mod timing;
 mod turn;
 

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::gil::GilCell;
 use crate::handler::name;
+use crate::task::HandlerTask;
 use photinus_engine::handle::Handle;
 use photinus_engine::outbox::{Action, FormatSet};
 use photinus_engine::rate::Buckets;
@@ -38,7 +39,7 @@ pub struct Fields {
     /// The `contextvars.Context` in which its `async def` handlers run, from the first one on.
     pub context: Option<Py<PyAny>>,
     /// The suspended handler. asyncio itself holds tasks only weakly.
-    pub task: Option<Py<PyAny>>,
+    pub task: Option<Py<HandlerTask>>,
     /// It is the `closed` handler.
     pub closing: bool,
     pub address: Box<str>,
@@ -216,7 +217,8 @@ impl Session {
         let py = unsafe { Python::assume_attached() };
         self.fields.with(py, |fields| {
             fields.engine.iter().try_for_each(|of| visit.call(of))?;
-            [&fields.data, &fields.player, &fields.context, &fields.task]
+            fields.task.iter().try_for_each(|of| visit.call(of))?;
+            [&fields.data, &fields.player, &fields.context]
                 .into_iter()
                 .flatten()
                 .try_for_each(|of| visit.call(of))

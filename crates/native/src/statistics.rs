@@ -14,7 +14,7 @@ pub struct Loop {
     pub too_fast: Count,
     /// Packets that waited in their session's mailbox while a handler was suspended.
     pub parked: Count,
-    /// Handlers that were suspended at an `await` and went on as tasks.
+    /// Handlers that were suspended at an `await`, each counted once.
     pub suspended: Count,
     /// Times the loop slept and was woken, or looked without sleeping.
     pub turns: Count,
