@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
 use crate::session::{Parked, Session, Waiting};
-use crate::timing::Timing;
+use crate::timing::{Quick, Timing};
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event, Item, DEFAULT_ROUTE, UNKNOWN_ROUTE};
@@ -38,6 +38,7 @@ pub struct Work {
     run: usize,
     left: u32,
     pub had_packets: bool,
+    quick: Option<Box<Quick>>,
 }
 
 /// Why a handler was called: what becomes of its result.
@@ -106,7 +107,9 @@ pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
             if unsafe { ffi::PyContext_Enter(installed.context.as_ptr()) } < 0 {
                 Err(PyErr::fetch(py))
             } else {
-                let result = work_off(&call, &mut work);
+                let mut quick = std::mem::take(&mut work.quick).unwrap_or_default();
+                let result = work_off(&call, &mut work, &mut quick);
+                work.quick = Some(quick);
                 // SAFETY: entered above.
                 unsafe { ffi::PyContext_Exit(installed.context.as_ptr()) };
                 result
@@ -118,10 +121,10 @@ pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
     result.map(|()| more)
 }
 
-fn work_off(call: &Call<'_, '_>, work: &mut Work) -> PyResult<()> {
+fn work_off(call: &Call<'_, '_>, work: &mut Work, quick: &mut Quick) -> PyResult<()> {
     let engine = call.engine;
     let now = engine.inner.now();
-    let mut timing = Timing::new(&engine.clock, &engine.counts, now, BUDGET_NS);
+    let mut timing = Timing::new(&engine.clock, &engine.counts, quick, now, BUDGET_NS);
     while let Some(mut batch) = work.batches.pop_front() {
         timing.batch(batch.pushed);
         while let Some(&item) = batch.items.get(work.item) {

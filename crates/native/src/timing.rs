@@ -1,7 +1,8 @@
 //! How long packets waited and their handlers took, as a drain goes along.
 //!
-//! The clock is read once a packet. What is made of a reading counts in a handler of 50 ns, so the waits
-//! of quick packets in a row are recorded together, with the longest of them.
+//! The clock is read once a packet. What is made of a reading counts where a handler takes 50 ns, so
+//! quick handlers are counted in the clock's own units and recorded at the end of the drain, and the
+//! waits of their packets together, with the longest of them.
 
 use crate::statistics::Loop;
 use quanta::Clock;
@@ -10,15 +11,35 @@ use quanta::Clock;
 const TOGETHER: u64 = 16;
 /// After a handler that took longer, those before it are recorded for themselves.
 const QUICK_NS: u64 = 2_000;
+/// Steps of the clock in which quick handlers are counted: finer than a bucket of the histogram.
+const STEPS: usize = 512;
+
+/// How many quick handlers took how many steps.
+pub struct Quick {
+    counts: [u32; STEPS],
+    /// Which of these are not 0.
+    used: [u64; STEPS / 64],
+}
+
+impl Default for Quick {
+    fn default() -> Quick {
+        Quick {
+            counts: [0; STEPS],
+            used: [0; STEPS / 64],
+        }
+    }
+}
 
 pub struct Timing<'a> {
     clock: &'a Clock,
     counts: &'a Loop,
+    quick: &'a mut Quick,
     /// In the clock's own units.
     began: u64,
     before: u64,
     end: u64,
-    quick: u64,
+    /// A step is so many units, as a power of two.
+    step: u32,
     began_ns: u64,
     arrived_ns: u64,
     together: u64,
@@ -26,20 +47,26 @@ pub struct Timing<'a> {
 
 impl<'a> Timing<'a> {
     /// `now_ns`: on the clock by which batches are stamped.
-    pub fn new(clock: &'a Clock, counts: &'a Loop, now_ns: u64, budget_ns: u64) -> Timing<'a> {
+    pub fn new(
+        clock: &'a Clock,
+        counts: &'a Loop,
+        quick: &'a mut Quick,
+        now_ns: u64,
+        budget_ns: u64,
+    ) -> Timing<'a> {
         let began = clock.raw();
-        let units = |ns: u64| {
-            const MANY: u64 = 1 << 32;
-            (u128::from(ns) * u128::from(MANY) / u128::from(clock.delta_as_nanos(0, MANY).max(1)))
-                as u64
-        };
+        const MANY: u64 = 1 << 32;
+        let many_ns = clock.delta_as_nanos(0, MANY).max(1);
+        let units = |ns: u64| (u128::from(ns) * u128::from(MANY) / u128::from(many_ns)) as u64;
+        let a_step = (units(QUICK_NS) / STEPS as u64).max(1);
         Timing {
             clock,
             counts,
+            quick,
             began,
             before: began,
             end: began + units(budget_ns),
-            quick: units(QUICK_NS),
+            step: a_step.next_power_of_two().trailing_zeros(),
             began_ns: now_ns,
             arrived_ns: now_ns,
             together: 0,
@@ -57,10 +84,17 @@ impl<'a> Timing<'a> {
     pub fn done(&mut self, packet: bool) -> bool {
         let after = self.clock.raw();
         if packet {
-            let took = self.clock.delta_as_nanos(self.before, after);
-            self.counts.handler.record(took, 1);
             self.together += 1;
-            if self.together == TOGETHER || after - self.before > self.quick {
+            let steps = (after.saturating_sub(self.before) >> self.step) as usize;
+            if let Some(count) = self.quick.counts.get_mut(steps) {
+                *count += 1;
+                self.quick.used[steps / 64] |= 1 << (steps % 64);
+                if self.together == TOGETHER {
+                    self.record_waits();
+                }
+            } else {
+                let took = self.clock.delta_as_nanos(self.before, after);
+                self.counts.handler.record(took, 1);
                 self.record_waits();
             }
         }
@@ -83,5 +117,16 @@ impl<'a> Timing<'a> {
 impl Drop for Timing<'_> {
     fn drop(&mut self) {
         self.record_waits();
+        for (word, used) in self.quick.used.iter_mut().enumerate() {
+            while *used != 0 {
+                let steps = word * 64 + used.trailing_zeros() as usize;
+                *used &= *used - 1;
+                // The middle of the step.
+                let units = ((steps as u64) << self.step) + (1 << self.step) / 2;
+                let took = self.clock.delta_as_nanos(0, units);
+                let count = std::mem::take(&mut self.quick.counts[steps]);
+                self.counts.handler.record(took, u64::from(count));
+            }
+        }
     }
 }
