@@ -27,6 +27,8 @@ class Shape:
     """Packets a second in all (open loop)."""
     one_core: bool = False
     """The load runs on the server's CPU."""
+    windows: int = 1
+    """Its window is so many of the others': a tail wants more packets."""
     system_calls: bool = False
     """Whether they are counted, in a window of their own that is not timed."""
 
@@ -43,8 +45,8 @@ SHAPES = (
     Shape("50x16", 50, depth=16, system_calls=True),
     Shape("1000x1", 1000, system_calls=True),
     Shape("1000x16", 1000, depth=16, system_calls=True),
-    Shape("open20k", 1000, rate=20_000),
-    Shape("open60k", 1000, rate=60_000),
+    Shape("open20k", 1000, rate=20_000, windows=3),
+    Shape("open60k", 1000, rate=60_000, windows=3),
 )
 
 
@@ -128,7 +130,7 @@ def arguments(plan: Plan, subject: Subject, shape: Shape) -> list[str]:
         *shape.arguments(),
         *load.payload_arguments(typed=subject.typed),
         "--seconds",
-        str(plan.seconds),
+        str(plan.seconds * shape.windows),
         "--warmup",
         str(plan.warmup),
         "--cpu",

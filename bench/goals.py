@@ -55,6 +55,10 @@ GOALS = (
     Goal("Python of a packet, bytes def, us", "echo", NATIVE_LED, "50x16", "python_us", 0.12),
     Goal("Python of a packet, typed, us", "echo", "photinus-typed", "50x16", "python_us", 0.35),
     Goal("async def above def, us", "echo", "photinus-async", "50x16", "python_over_bytes_us", 0.15),
+    Goal("the same, in memory", "tasks", "photinus-async", "memory", "async_over_def_us", 0.15),
+    Goal(
+        "async def that suspends once, x a bare task", "tasks", "photinus-async", "memory", "suspending_over_task", 1.1
+    ),
     Goal("Python of a delivery, us", "broadcast", PHOTINUS, "1000x1", "python_us", 0.02),
     Goal("CPU of a delivery, x C write loop", "broadcast", PHOTINUS, "1000x1", "cpu_ratio", 1.05),
     Goal("the same, four in one turn", "broadcast", PHOTINUS, "1000x4", "cpu_ratio", 0.4),

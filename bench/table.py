@@ -57,6 +57,13 @@ DEV_COLUMNS = (
 )
 
 
+TASKS_COLUMNS = (
+    Column("async def\nover def us", ("async_over_def_us",), 3),
+    Column("suspending\nus", ("suspending_us",), 3),
+    Column("asyncio task\nus", ("task_us",), 3),
+    Column("x task", ("suspending_over_task",), 2),
+)
+
 PACE_COLUMNS = (
     Column("p99 us", ("p99_us",), 0),
     Column("handshake\np99 us", ("native_p99_us",), 0),
@@ -74,6 +81,7 @@ def show(results: Results, console: Console) -> None:
     tables = (
         (("echo", "broadcast"), COLUMNS),
         (("pace",), PACE_COLUMNS),
+        (("tasks",), TASKS_COLUMNS),
         (("memory",), MEMORY_COLUMNS),
         (("dev",), DEV_COLUMNS),
     )

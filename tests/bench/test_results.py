@@ -43,6 +43,17 @@ def test_async_is_compared_with_def() -> None:
     assert results.value("echo", "photinus-async", "50x16", "python_over_bytes_us") == pytest.approx(0.15)
 
 
+def test_tails_are_compared_by_their_medians() -> None:
+    results = Results()
+    for round_, (floor, uvloop, native, own) in enumerate([(50, 80, 60, 66), (50, 90, 900, 66), (700, 90, 60, 900)]):
+        named = {"floor": floor, "uvloop": uvloop, "photinus-native-led": native, "photinus-bytes": own}
+        for subject, p99 in named.items():
+            results.add("echo", subject, "open20k", round_, {"p99_us": float(p99)})
+    results.compare()
+    assert results.value("echo", "photinus-bytes", "open20k", "p99_ratio") == pytest.approx(66 / 50)
+    assert results.value("echo", "photinus-bytes", "open20k", "p99_over_best") == pytest.approx(66 / 60)
+
+
 def test_the_file_holds_medians_with_units(tmp_path: Path) -> None:
     results = Results()
     for round_, value in enumerate([5.0, 1.0, 3.0]):
@@ -86,7 +97,7 @@ def test_each_subject_comes_first_in_turn() -> None:
 
 
 def test_every_goal_is_of_something_measured() -> None:
-    subjects = {"echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
+    subjects = {"tasks": ECHO, "echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
     names = {row: {subject.name for subject in of_row} for row, of_row in subjects.items()}
     names["dev"] = {dev.SUBJECT}
     for goal in GOALS:

@@ -4,7 +4,7 @@ use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
 use crate::inbox::Batch;
 use crate::leaders::{self, LoopLed, Rest};
-use crate::limits::{Limits, BACKLOG, EVENTS_A_LED_TURN, EVENTS_A_TURN};
+use crate::limits::{Limits, BACKLOG, EVENTS_A_LED_TURN, EVENTS_A_TURN, LOOP_SLICE_NS};
 use crate::listener::ListenUrl;
 use crate::memory::{Hub, Memory, MemoryConnection};
 use crate::outbox::{Handover, OutBatch};
@@ -238,6 +238,13 @@ impl Engine {
             Reactors::LoopLed(_) | Reactors::Memory { .. } => {}
         }
         Ok(())
+    }
+
+    /// The thread of a loop of ours, before it [rests](Self::rest) for the first time.
+    pub fn prepare_loop_thread(&self) {
+        if matches!(self.back, Reactors::LoopLed(_)) {
+            system::wish_slice(LOOP_SLICE_NS);
+        }
     }
 
     /// The sleep of a loop of ours, without the GIL: until there is something for Python, or for the

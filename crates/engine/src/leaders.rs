@@ -7,6 +7,7 @@
 use crate::back::Back;
 use crate::inbox::Batch;
 use crate::lead::{Lead, StandBy};
+use crate::limits::STAND_BY_SLICE_NS;
 use crate::reactor::{Next, Reactor};
 use crate::shared::{lock, Shared};
 use crate::sockets::Sockets;
@@ -170,7 +171,7 @@ impl LoopLed {
     pub fn stand_by(self: Arc<Self>) -> io::Result<JoinHandle<()>> {
         thread(0).spawn(move || {
             system::block_signals();
-            system::wish_short_slices();
+            system::wish_slice(STAND_BY_SLICE_NS);
             self.lead.stand_by();
             if let Err(fault) = guarded(0, || self.stand_by_until_stopped()) {
                 self.fail(fault);

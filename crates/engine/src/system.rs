@@ -230,10 +230,12 @@ pub fn block_signals() {
     }
 }
 
-/// Asks the scheduler to run this thread soon after it wakes, also where another one keeps the core busy:
-/// it never runs for long. Linux 6.12 and newer take the wish (the slice of an ordinary thread, sched(7):
-/// `sched_runtime`), others leave things as they are.
-pub fn wish_short_slices() {
+/// Asks the scheduler for this slice of time: of two threads that want one core, who has the shorter slice
+/// is run soon after it wakes, unless the other one's is nearly over. Linux 6.12 and newer take the wish
+/// (`sched_runtime` of an ordinary thread, from 0.1 to 100 ms), others leave things as they are.
+pub fn wish_slice(nanoseconds: u64) {
+    #[cfg(not(target_os = "linux"))]
+    let _ = nanoseconds;
     #[cfg(target_os = "linux")]
     {
         /// The first version of the kernel's `struct sched_attr`.
@@ -254,7 +256,7 @@ pub fn wish_short_slices() {
             flags: 0,
             nice: 0,
             priority: 0,
-            runtime: 100_000, // nanoseconds; the least that there is
+            runtime: nanoseconds,
             deadline: 0,
             period: 0,
         };

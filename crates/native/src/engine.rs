@@ -236,7 +236,10 @@ impl Engine {
             return Err(PyRuntimeError::new_err("select: call sleep_for first"));
         };
         engine.check()?;
-        engine.loop_thread.store(me(), Relaxed);
+        if engine.loop_thread.load(Relaxed) != me() {
+            engine.inner.prepare_loop_thread();
+            engine.loop_thread.store(me(), Relaxed);
+        }
         let until = match timeout {
             Some(seconds) if seconds <= 0.0 => Rest::None,
             Some(seconds) => {
