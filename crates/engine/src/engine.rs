@@ -250,17 +250,11 @@ impl Engine {
     /// The sleep of a loop of ours, without the GIL: until there is something for Python, or for the
     /// loop's own poller (`true`), or the rest is over. `much`: there is so much to write or to handle that
     /// this thread should not be the one who leads now. `waits` counts those in the sleeper.
-    pub fn rest(
-        &self,
-        sleeper: &Sleeper,
-        rest: Rest,
-        much: bool,
-        waits: &Count,
-    ) -> Result<bool, EngineError> {
+    pub fn rest(&self, sleeper: &Sleeper, rest: Rest, much: bool, waits: &Count) -> bool {
         match &self.back {
-            Reactors::LoopLed(led) if !much => Ok(led.rest(sleeper, rest, waits)?),
-            Reactors::LoopLed(led) => Ok(led.rest_without_leading(sleeper, rest, waits)),
-            _ => Ok(rest.sleep(sleeper, &self.shared.inbox, waits)),
+            Reactors::LoopLed(led) if !much => led.rest(sleeper, rest, waits),
+            Reactors::LoopLed(led) => led.rest_without_leading(sleeper, rest, waits),
+            _ => rest.sleep(sleeper, &self.shared.inbox, waits),
         }
     }
 

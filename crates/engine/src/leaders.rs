@@ -16,6 +16,7 @@ use crate::system::{self, monotonic_ns, Sleeper};
 use crate::wakeup::Channel;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub struct LoopLed {
     reactor: Mutex<Reactor<Sockets>>,
     shared: Arc<Shared>,
     waker: Arc<mio::Waker>,
+    /// The loop's thread has seen the reactor stop, and leads no more.
+    stopped: AtomicBool,
 }
 
 /// How long the loop's thread may sleep.
@@ -126,20 +129,22 @@ impl LoopLed {
             reactor: Mutex::new(reactor),
             shared,
             waker,
+            stopped: AtomicBool::new(false),
         }
     }
 
     /// The loop's thread, without the GIL: leads until there is something for Python, the loop's own
     /// poller has something (`true`), or the rest is over.
-    pub fn rest(&self, sleeper: &Sleeper, rest: Rest, waits: &Count) -> io::Result<bool> {
+    pub fn rest(&self, sleeper: &Sleeper, rest: Rest, waits: &Count) -> bool {
         loop {
-            if self.lead.try_lead() {
+            if !self.stopped.load(Relaxed) && self.lead.try_lead() {
                 let led = guarded(0, || self.lead_while_resting(sleeper, rest));
-                self.lead.leave(monotonic_ns());
-                return led.or_else(|fault| {
+                let other = led.unwrap_or_else(|fault| {
                     self.fail(fault);
-                    Ok(false)
+                    false
                 });
+                self.lead.leave(monotonic_ns());
+                return other;
             }
             // It is the stand-by's. Whoever has something to do anyway leaves it there.
             if rest != Rest::None && self.lead.ask() {
@@ -152,7 +157,7 @@ impl LoopLed {
                 || !self.shared.inbox.is_empty()
                 || self.shared.failure().is_some()
             {
-                return Ok(other);
+                return other;
             }
         }
     }
@@ -189,7 +194,11 @@ impl LoopLed {
         reactor.back.watch_loop(sleeper)?;
         loop {
             let own = match reactor.prepare() {
-                Next::Stopped => return Ok(false),
+                Next::Stopped => {
+                    // The stand-by finds it stopped, too, and ends.
+                    self.stopped.store(true, Relaxed);
+                    return Ok(false);
+                }
                 Next::Again => Some(0),
                 Next::Sleep(own) => own,
             };

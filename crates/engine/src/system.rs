@@ -158,7 +158,7 @@ impl Sleeper {
         [self.event, self.other]
     }
 
-    /// `true`: the other descriptor has something to tell. A signal ends the sleep early.
+    /// `true`: the other descriptor has something to tell, or a signal came.
     /// `timeout_ms`: -1 is for ever.
     #[cfg(target_os = "linux")]
     pub fn sleep(&self, timeout_ms: i32) -> bool {
@@ -168,10 +168,11 @@ impl Sleeper {
             libc::epoll_wait(self.epoll.as_raw_fd(), entries.as_mut_ptr(), 2, timeout_ms)
         };
         debug_assert_ne!(self.event, self.other);
-        entries
-            .iter()
-            .take(count.max(0) as usize)
-            .any(|entry| entry.u64 == self.other as u64)
+        let Ok(count) = usize::try_from(count) else {
+            return true;
+        };
+        let mut told = entries.iter().take(count);
+        told.any(|entry| entry.u64 == self.other as u64)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -183,8 +184,10 @@ impl Sleeper {
         };
         let mut entries = [entry(self.event), entry(self.other)];
         // SAFETY: room for as many entries as it is told of.
-        if unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout_ms) } <= 0 {
-            return false;
+        match unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout_ms) } {
+            0 => return false,
+            ..=-1 => return true,
+            _ => {}
         }
         if entries[0].revents != 0 {
             let mut words = [0u8; 512];

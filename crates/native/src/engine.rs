@@ -250,7 +250,7 @@ impl Engine {
         };
         let before = own.state(py)?;
         loop {
-            let other = engine.next_turn(py, &own.sleeper, until)?;
+            let other = engine.next_turn(py, &own.sleeper, until);
             dispatch::drain(slf)?;
             if other {
                 return own.poll.bind(py).call1((0,));

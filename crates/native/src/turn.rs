@@ -1,16 +1,16 @@
 //! A turn of the loop: on which thread it runs, and how much of its time went to packets.
 
 use crate::dispatch::Work;
-use crate::engine::{raised, Engine};
+use crate::engine::Engine;
 use photinus_engine::leaders::Rest;
 use photinus_engine::system::Sleeper;
-use pyo3::{PyResult, Python};
+use pyo3::Python;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Engine {
     /// The end of one turn of our loop and the beginning of the next: hands over what was sent, and
     /// rests until something comes. `true`: the loop's own poller has something.
-    pub fn next_turn(&self, py: Python<'_>, sleeper: &Sleeper, until: Rest) -> PyResult<bool> {
+    pub fn next_turn(&self, py: Python<'_>, sleeper: &Sleeper, until: Rest) -> bool {
         // The reactors are woken at the very last: they may take over this core at that moment, and
         // then the GIL should be free, and nothing be left to do here but to sleep.
         let owed = self.cork.hand_over(py, &self.inner);
@@ -28,7 +28,7 @@ impl Engine {
             self.inner.rest(sleeper, rest, much, &self.counts.waits)
         });
         self.begin_turn(py);
-        other.map_err(raised)
+        other
     }
 
     pub fn begin_turn(&self, py: Python<'_>) {
