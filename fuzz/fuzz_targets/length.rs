@@ -32,7 +32,9 @@ fuzz_target!(|input: Input| {
             kind: Outgoing::Push,
             name: "",
             number: 0,
+            index: 0,
             body,
+            flags: Flags::default(),
         };
         assert_eq!(encode(&protocol, &message).unwrap(), frame);
     }

@@ -109,7 +109,9 @@ pub struct Said {
     id: u32,
     name: String,
     number: u32,
+    index: 0,
     body: Vec<u8>,
+    flags: Flags::default(),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -131,7 +133,9 @@ impl Said {
             },
             name: &self.name,
             number: self.number,
+            index: 0,
             body: &self.body,
+            flags: Flags::default(),
         }
     }
 }

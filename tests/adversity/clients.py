@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
-from tests.adversity.codecs import ACK, HANDSHAKE, HEARTBEAT, HELLO, Said, codec_of, package
+from tests.adversity.codecs import ACK, HANDSHAKE, HEARTBEAT, HELLO, Said, codec_of, frame, package
 
 # Nothing here takes a second. Whoever waits so long waits for what will not come.
 DEADLINE = 20.0
@@ -19,7 +19,7 @@ class Ended(Exception):
 
 
 class Client:
-    """Speaks the protocol of the listener's URL; with `hello` pomelo's handshake is done first."""
+    """Speaks the protocol of the listener's URL; with `hello` its handshake, if it has one, is done first."""
 
     def __init__(self, url: str, *, hello: bool = True, receive_buffer: int = 0) -> None:
         parts = urlsplit(url)
@@ -38,7 +38,7 @@ class Client:
             raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = bytearray()
-        if hello and self.protocol == "pomelo":
+        if hello and self.protocol in ("pomelo", "photinus"):
             self.shake_hands()
 
     def __enter__(self) -> Self:
@@ -50,6 +50,10 @@ class Client:
         self.close()
 
     def shake_hands(self) -> None:
+        if self.protocol == "photinus":
+            self.write(frame(1, b"\x01\x01\x01"))
+            assert self.hear().kind == "handshake"
+            return self.write(frame(10, b"\x00\x01\x00\x00"))
         self.write(package(HANDSHAKE, HELLO))
         assert self.hear().kind == "handshake"
         self.write(package(ACK))
@@ -82,7 +86,7 @@ class Client:
             elif said.kind != "heartbeat":
                 return said
             else:
-                self.write(package(HEARTBEAT))
+                self.write(frame(10, b"\x00\x01\x00\x00") if self.protocol == "photinus" else package(HEARTBEAT))
                 if heartbeats:
                     return said
 

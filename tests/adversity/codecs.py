@@ -98,22 +98,69 @@ class Pomelo:
         return Said({HANDSHAKE: "handshake", HEARTBEAT: "heartbeat", KICK: "kick"}[kind], body)
 
 
+class Photinus:
+    has_errors = True
+    serializer = "msgpack"
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._named: list[str] = []
+        self._pushes: list[str] = []
+
+    def packet(self, body: bytes, route: str = "go") -> bytes:
+        naming, number = self.route(route)
+        return naming + frame(7, leb128(next(self._ids)) + number + body)
+
+    def notify(self, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
+        naming, number = self.route(route)
+        return naming + frame(6 | flags, number + body)
+
+    def route(self, route: str) -> tuple[bytes, bytes]:
+        """The frame that names it, unless it has been named; and its number."""
+        if route in self._named:
+            return b"", leb128(self._named.index(route))
+        self._named.append(route)
+        return frame(5, route.encode()), leb128(len(self._named) - 1)
+
+    def take(self, data: bytearray) -> Said | None:
+        whole = _whole(data)
+        if whole is None:
+            return None
+        kind, body = whole
+        if kind == 5:
+            self._pushes.append(body.decode())
+            return self.take(data)
+        if kind == 6:
+            number, payload = _number(body)
+            return Said("push", payload, route=self._pushes[number])
+        if kind in (8, 9):
+            number, payload = _number(body)
+            return Said("response" if kind == 8 else "error", payload, number)
+        return Said({2: "handshake", 3: "handshake", 10: "heartbeat", 11: "kick"}[kind], body)
+
+
 def codec_of(protocol: str) -> Codec:
     codecs: dict[str, Codec] = {
         "length2": Length(2),
         "length4": Length(4),
         "firefly": Firefly(),
         "pomelo": Pomelo(),
+        "photinus": Photinus(),
     }
     return codecs[protocol]
 
 
-ALL = ("length2", "length4", "firefly", "pomelo")
+ALL = ("length2", "length4", "firefly", "pomelo", "photinus")
 
 
 def package(kind: int, body: bytes = b"") -> bytes:
     """One of pomelo's."""
     return bytes([kind]) + len(body).to_bytes(3, "big") + body
+
+
+def frame(head: int, body: bytes = b"") -> bytes:
+    """One of photinus'."""
+    return bytes([head]) + leb128(len(body)) + body
 
 
 def name(route: str) -> bytes:
@@ -130,6 +177,8 @@ def leb128(number: int) -> bytes:
 
 def reason_of(kick: Said) -> str:
     assert kick.kind == "kick"
+    if not kick.body.startswith(b"{"):
+        return kick.body.decode()
     return str(msgspec.json.decode(kick.body)["reason"])
 
 
@@ -144,6 +193,28 @@ def _message(body: bytes) -> Said:
         size += 1
         if rest[size - 1] < 128:
             return Said({0x04: "response", 0x24: "error"}[flag], rest[size:], number)
+
+
+def _whole(data: bytearray) -> tuple[int, bytes] | None:
+    """Type and body of the first frame, removed from `data`."""
+    size = next((at + 1 for at, byte in enumerate(data[1:]) if byte < 128), 0)
+    if not size:
+        return None
+    length, _ = _number(bytes(data[1 : 1 + size]))
+    end = 1 + size + length
+    if len(data) < end:
+        return None
+    head = data[0]
+    return head & 15, _cut(data, end)[1 + size :]
+
+
+def _number(data: bytes) -> tuple[int, bytes]:
+    number = 0
+    for at, byte in enumerate(data):
+        number |= (byte & 127) << 7 * at
+        if byte < 128:
+            return number, data[at + 1 :]
+    raise AssertionError("half a number")
 
 
 def _cut(data: bytearray, end: int) -> bytes:

@@ -49,6 +49,21 @@ BAD = [
     pytest.param("pomelo", package(DATA, b"\x04\x01{}"), "bad-frame", id="pomelo-answer"),
     pytest.param("pomelo", package(DATA, b"\x06" + name("go")), "bad-frame", id="pomelo-push"),
     pytest.param("pomelo", package(DATA, b"\x03\x00\x01"), "bad-frame", id="pomelo-dictionary-number"),
+    pytest.param("photinus", b"\x06\x8b\x08", "too-long", id="photinus-one-over"),
+    pytest.param("photinus", b"\x06\xff\xff\xff\x7f", "too-long", id="photinus-longest"),
+    pytest.param("photinus", b"\x06\x80\x80\x80\x80", "bad-frame", id="photinus-endless-length"),
+    pytest.param("photinus", b"\x06\x81\x00", "bad-frame", id="photinus-long-form"),
+    pytest.param("photinus", b"\x0e\x00", "bad-frame", id="photinus-type-14"),
+    pytest.param("photinus", b"\x01\x03\x01\x01\x01", "bad-frame", id="photinus-second-hello"),
+    pytest.param("photinus", b"\x46\x01\x00", "bad-frame", id="photinus-flag"),
+    pytest.param("photinus", b"\x06\x01\x07", "bad-frame", id="photinus-unnamed-route"),
+    pytest.param("photinus", b"\x05\x00", "bad-frame", id="photinus-empty-name"),
+    pytest.param("photinus", b"\x05\x01\xff", "bad-frame", id="photinus-name-no-utf8"),
+    pytest.param("photinus", b"\x0a\x03\x00\x00\x00", "bad-frame", id="photinus-short-heartbeat"),
+    pytest.param("photinus", b"\x0a\x05\x00\x00\x00\x00\x00", "bad-frame", id="photinus-long-heartbeat"),
+    pytest.param("photinus", b"\x0a\x33", "too-long", id="photinus-heartbeat-too-long"),
+    pytest.param("photinus", b"\x0d\x01", "too-long", id="photinus-leave"),
+    pytest.param("photinus", b"\x16\x02\x00a", "compression-unsupported", id="photinus-compressed"),
     pytest.param("pomelo", package(DATA, b"\x12" + name("go")), "compression-unsupported", id="pomelo-compressed"),
 ]
 
@@ -68,8 +83,8 @@ def test_a_bad_frame_ends_its_connection_alone(protocol: str, bad: bytes, reason
         assert world.ends == [("protocol", reason)]
         assert server.ends() == {"protocol": 1}
         assert server.wire_errors() == {reason: 1}
-        assert [other.ask(b"still here").body for other in bystanders] == [b"still here"] * 4
-        assert server.count("sessions") == 4
+        assert [other.ask(b"still here").body for other in bystanders] == [b"still here"] * len(ALL)
+        assert server.count("sessions") == len(ALL)
 
 
 @pytest.mark.parametrize("protocol", ALL)
@@ -107,7 +122,7 @@ def test_half_a_frame_and_then_silence(protocol: str, cut: int) -> None:
         assert world.ends == [("protocol", "frame-timeout")]
         assert server.ends() == {"frame_timeout": 1}
         # Silence alone is no fault.
-        assert [other.ask(b"still here").body for other in quiet] == [b"still here"] * 4
+        assert [other.ask(b"still here").body for other in quiet] == [b"still here"] * len(ALL)
 
 
 @pytest.mark.parametrize("protocol", ALL)

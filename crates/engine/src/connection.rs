@@ -3,6 +3,7 @@
 //! An idle one holds no buffers: reads go into the batch's arena, and only a frame that has not
 //! come whole, or bytes that the socket did not take, are kept here.
 
+use crate::acquaintance::Acquaintance;
 use crate::handle::Handle;
 use photinus_proto::codec::Peer;
 
@@ -40,6 +41,8 @@ pub struct Connection<S> {
     /// Encoded, and not taken by the socket yet: `unsent[sent..]`.
     pub unsent: Vec<u8>,
     pub sent: usize,
+    /// In the photinus protocol, once its client is welcome.
+    pub acquaintance: Option<Box<Acquaintance>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,7 @@ impl<S> Connection<S> {
             need: 0,
             unsent: Vec::new(),
             sent: 0,
+            acquaintance: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use crate::handle::Handle;
 use photinus_proto::codec::Kind;
+use std::ops::Range;
 
 /// Packets of one reactor's turn, in the order in which they came.
 pub struct Batch {
@@ -87,6 +88,17 @@ impl Batch {
         self.arena[start..start + bytes.len()].copy_from_slice(bytes);
         self.used += bytes.len();
         start as u32
+    }
+
+    /// Puts bytes at `tail` and moves it behind them, and tells where they lie. The arena grows if it must.
+    pub fn append_at(&mut self, tail: &mut usize, bytes: &[u8]) -> Range<usize> {
+        let place = *tail..*tail + bytes.len();
+        if self.arena.len() < place.end {
+            self.arena.resize(place.end, 0);
+        }
+        self.arena[place.clone()].copy_from_slice(bytes);
+        *tail = place.end;
+        place
     }
 
     /// Takes over a later batch of the same reactor, if it fits: while Python is behind, many small

@@ -6,6 +6,7 @@
 //! what is sent comes back through the [`outbox`]. [`wakeup`] is the queue between the two,
 //! [`leaders`] the only place where a thread leads a reactor, and [`lead`] how two of them take turns.
 
+mod acquaintance;
 pub mod back;
 pub mod connection;
 pub mod engine;

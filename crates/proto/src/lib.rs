@@ -9,5 +9,6 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod compress;
 pub mod error;
 mod json;

@@ -3,6 +3,7 @@
 use super::{Reactor, Serving};
 use crate::back::Back;
 use crate::connection::{By, Stage};
+use photinus_proto::codec::Protocol;
 
 impl<B: Back> Reactor<B> {
     pub(super) fn meet_deadlines(&mut self) {
@@ -48,6 +49,17 @@ impl<B: Back> Reactor<B> {
         self.beat();
     }
 
+    pub(super) fn send_heartbeat(&mut self, at: u32, protocol: &Protocol) {
+        let frame = protocol.heartbeat_frame();
+        if !frame.is_empty() {
+            self.statistics.counts.heartbeats_sent.add(1);
+            return self.write_now(at, frame);
+        }
+        let mut frame = Vec::new();
+        self.append_heartbeat(at, &mut frame);
+        self.write_now(at, &frame);
+    }
+
     /// Heartbeats: ours are sent by the clock; a peer that was silent for two intervals is gone,
     /// unless it is us who do not read it.
     pub(super) fn beat(&mut self) {
@@ -73,8 +85,7 @@ impl<B: Back> Reactor<B> {
                 }
                 // One that does not take what it has been sent gets no heartbeat on top of it.
                 if connection.unsent_bytes() == 0 {
-                    self.statistics.counts.heartbeats_sent.add(1);
-                    self.write_now(at, protocol.heartbeat_frame());
+                    self.send_heartbeat(at, &protocol);
                 }
                 if let Some(Some(Serving {
                     heartbeats: Some(heartbeats),

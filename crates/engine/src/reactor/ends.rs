@@ -7,7 +7,7 @@ use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::Event;
 use crate::session::{Message, Waits};
-use photinus_proto::codec::{self, Outgoing};
+use photinus_proto::codec::{self, Flags, Outgoing};
 
 impl<B: Back> Reactor<B> {
     /// Ends the connection now, and its session with it.
@@ -176,7 +176,9 @@ impl<B: Back> Reactor<B> {
                 kind: Outgoing::Kick,
                 name: "",
                 number: 0,
+                index: 0,
                 body: reason.as_bytes(),
+                flags: Flags::default(),
             };
             // A protocol without a kick appends nothing; a reason is never too long for one.
             let _ = serving.protocol.encode(&kick, &mut frame);

@@ -1,12 +1,14 @@
 //! From a socket to the batch: read into the arena, decode in place, keep what is half a frame.
 
 use super::Reactor;
+use crate::acquaintance::Named;
 use crate::back::{Back, Stream};
-use crate::connection::{By, Stage};
+use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run, DEFAULT_ROUTE, UNKNOWN_ROUTE};
 use crate::limits::{ARENA_BYTES, PACKET_OVERHEAD, READ_BYTES};
 use photinus_proto::codec::{Decoded, Kind, Packet, Route};
+use photinus_proto::error::WireError;
 use std::io::ErrorKind;
 
 /// A read into less room than this is not worth its system call: a new arena is taken first.
@@ -194,10 +196,14 @@ impl<B: Back> Reactor<B> {
             bytes: 0,
         };
         self.reply.clear();
+        // Behind what has been read lies what was made of it.
+        let mut tail = end;
+        let (mut counted, mut left) = (0, false);
         let ended = loop {
             match protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply) {
                 Ok(Decoded::Packet { consumed, packet }) => {
-                    let item = self.item(handle, from, packet);
+                    counted += u32::from(!packet.flags.droppable);
+                    let item = self.item(at, handle, from, packet, &mut tail);
                     from += consumed;
                     if let Some(item) = item {
                         run.packets += 1;
@@ -219,13 +225,48 @@ impl<B: Back> Reactor<B> {
                     }
                     return self.decode_rest(at, rest);
                 }
+                Ok(Decoded::Named { consumed, name }) => {
+                    let name = &self.batch.arena[from + name.start..from + name.end];
+                    let named = match self.connections[at as usize].as_mut() {
+                        Some(Connection {
+                            acquaintance: Some(of),
+                            ..
+                        }) => of.name(name, &self.routes),
+                        _ => true,
+                    };
+                    from += consumed;
+                    if !named {
+                        break Err(WireError::BadFrame);
+                    }
+                }
+                Ok(Decoded::Heartbeat {
+                    consumed,
+                    heartbeat,
+                }) => {
+                    from += consumed;
+                    self.hear(at, &heartbeat);
+                }
+                Ok(Decoded::Hello { consumed, hello }) => {
+                    from += consumed;
+                    // The event's text goes behind what has been read.
+                    self.batch.used = end;
+                    let rest = self.batch.arena[from..end].to_vec();
+                    self.greet(at, hello, peer, &protocol);
+                    return self.decode_rest(at, rest);
+                }
+                Ok(Decoded::Leave { consumed }) => {
+                    from += consumed;
+                    left = true;
+                    break Ok(0);
+                }
                 Ok(Decoded::Incomplete { need }) => break Ok(need),
                 Err(error) => break Err(error),
             }
         };
-        self.batch.used = used;
+        let extra = tail - end;
+        self.batch.used = if extra > 0 { tail } else { used };
         if run.packets > 0 {
-            run.bytes = (used - begin) as u32;
+            run.bytes = (used - begin + extra) as u32;
             let cost = cost(run.packets, run.bytes);
             self.unhandled += cost;
             if let Some(session) = self.sessions.live(handle) {
@@ -237,6 +278,15 @@ impl<B: Back> Reactor<B> {
             return;
         };
         connection.peer = peer;
+        if left {
+            return self.close(at, By::Client, "left");
+        }
+        if counted > 0 && connection.acquaintance.is_some() {
+            self.count_frames(at, counted, (from - begin) as u32);
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
         match ended {
             Ok(need) => {
                 connection.need = need;
@@ -281,8 +331,7 @@ impl<B: Back> Reactor<B> {
         if let Some(Some(serving)) = self.listeners.get(connection.listener as usize) {
             if serving.heartbeats.is_some() {
                 let protocol = serving.protocol.clone();
-                self.statistics.counts.heartbeats_sent.add(1);
-                self.write_now(at, protocol.heartbeat_frame());
+                self.send_heartbeat(at, &protocol);
             }
         }
         if rest.is_empty() {
@@ -315,14 +364,22 @@ impl<B: Back> Reactor<B> {
     }
 
     #[inline]
-    fn item(&self, handle: Handle, from: usize, packet: Packet) -> Option<Item> {
+    fn item(
+        &mut self,
+        at: u32,
+        handle: Handle,
+        from: usize,
+        packet: Packet,
+        tail: &mut usize,
+    ) -> Option<Item> {
         let Packet {
             kind,
             id,
             route,
             body,
+            ..
         } = packet;
-        let mut place = body;
+        let mut place = from + body.start..from + body.end;
         let (route, number) = match route {
             Route::None => (DEFAULT_ROUTE, 0),
             Route::Number(number) => {
@@ -334,7 +391,7 @@ impl<B: Back> Reactor<B> {
                 match self.routes.by_name(bytes) {
                     Some(known) => (known, 0),
                     None if kind == Kind::Request => {
-                        place = name;
+                        place = from + name.start..from + name.end;
                         (UNKNOWN_ROUTE, 0)
                     }
                     None => {
@@ -343,8 +400,26 @@ impl<B: Back> Reactor<B> {
                     }
                 }
             }
+            Route::Named(number) => {
+                let connection = self.connections[at as usize].as_ref()?;
+                match connection.acquaintance.as_ref()?.route(number)? {
+                    Named::Known(index) => (*index, 0),
+                    // The application may have been reloaded since it was named.
+                    Named::Unknown(name) => match self.routes.by_name(name.as_bytes()) {
+                        Some(index) => (index, 0),
+                        None if kind == Kind::Request => {
+                            place = self.batch.append_at(tail, name.as_bytes());
+                            (UNKNOWN_ROUTE, 0)
+                        }
+                        None => {
+                            self.statistics.counts.unknown_routes.add(1);
+                            return None;
+                        }
+                    },
+                }
+            }
         };
-        let start = (from + place.start) as u32;
+        let start = place.start as u32;
         let len = place.len() as u32;
         Some(Item {
             handle,

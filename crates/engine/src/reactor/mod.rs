@@ -12,6 +12,7 @@ mod deadlines;
 mod ends;
 mod inbound;
 mod outbound;
+mod photinus;
 
 use crate::back::{Back, Ready, Source};
 use crate::connection::Connection;

@@ -7,13 +7,14 @@
 //! messages to its session.
 
 use super::Reactor;
+use crate::acquaintance::announce;
 use crate::back::{Back, Stream};
 use crate::connection::{By, Stage};
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
 use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
 use crate::session::{Message, Waiting, Waits, NONE};
-use photinus_proto::codec::{self, Outgoing, Protocol};
+use photinus_proto::codec::{self, Flags, Outgoing, Protocol};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Outbound {
     /// The chain that `scratch` holds whole, and for which listener, if all of it was to groups.
     shared_chain: Vec<(u32, u32)>,
     shared_listener: u16,
+    /// The highest index of a push's name in it, and 1; 0: there is none.
+    shared_names: u32,
     shared_messages: u64,
     names: Vec<(Arc<str>, u32)>,
     spare: Vec<OutBatch>,
@@ -273,6 +276,7 @@ impl<B: Back> Reactor<B> {
             let unsendable = self.out.chain.len() as u64 - self.out.shared_messages;
             counts.packets_out.add(self.out.shared_messages);
             counts.dropped_unsendable.add(unsendable);
+            self.name_chain(connection, self.out.shared_names);
             self.write_now(connection, &scratch);
             self.out.scratch = scratch;
             return self.apply_policy(handle);
@@ -286,6 +290,15 @@ impl<B: Back> Reactor<B> {
         self.out.shared_chain.clear();
         let (mut messages, mut all_to_groups) = (0u64, true);
         let mut kick = None;
+        let names = match *protocol {
+            Protocol::Photinus(_) => self.highest_name(),
+            _ => 0,
+        };
+        self.name_chain(connection, names);
+        if self.owes_heartbeat(connection) {
+            self.append_heartbeat(connection, &mut scratch);
+            all_to_groups = false;
+        }
         for at in 0..self.out.chain.len() {
             let (batch, item) = self.out.chain[at];
             let content = &self.out.batches[batch as usize];
@@ -323,11 +336,32 @@ impl<B: Back> Reactor<B> {
             std::mem::swap(&mut self.out.shared_chain, &mut self.out.chain);
             self.out.shared_listener = listener;
             self.out.shared_messages = messages;
+            self.out.shared_names = names;
         }
         self.out.scratch = scratch;
         match kick {
             Some(reason) => self.finish(handle, connection, By::Server, &reason),
             None => self.apply_policy(handle),
+        }
+    }
+
+    /// The highest index of a push's name in this turn's chain, and 1; 0: there is none.
+    fn highest_name(&self) -> u32 {
+        let items = self.out.chain.iter().map(|&(batch, item)| {
+            match waits(&self.out.batches[batch as usize].items[item as usize]) {
+                Some(Waits::Send(What::Push(OutRoute::Named(index)))) => index + 1,
+                _ => 0,
+            }
+        });
+        items.max().unwrap_or(0)
+    }
+
+    /// Has the client know the names of pushes below this index.
+    fn name_chain(&mut self, connection: u32, names: u32) {
+        if let Some(highest) = names.checked_sub(1) {
+            let table = std::mem::take(&mut self.out.names);
+            self.name_pushes(connection, highest, &table);
+            self.out.names = table;
         }
     }
 
@@ -484,6 +518,13 @@ impl<B: Back> Reactor<B> {
                 );
                 return true;
             }
+            if let (Waits::Send(What::Push(OutRoute::Named(index))), Some(Some(connection))) =
+                (message.what, self.connections.get_mut(at as usize))
+            {
+                if let Some(of) = &mut connection.acquaintance {
+                    announce(of, &self.out.names, index, &mut encoded);
+                }
+            }
             match encode(
                 &protocol,
                 message.what,
@@ -533,17 +574,21 @@ fn encode(
     names: &[(Arc<str>, u32)],
     out: &mut Vec<u8>,
 ) -> bool {
+    let mut index = 0;
     let (kind, name, number) = match what {
         Waits::Send(What::Response { id }) => (Outgoing::Response { id }, "", 0),
         Waits::Send(What::Error { id }) => (Outgoing::Error { id }, "", 0),
         Waits::Send(What::Push(OutRoute::Number(number))) => (Outgoing::Push, "", number),
-        Waits::Send(What::Push(OutRoute::Named(index))) => match names.get(index as usize) {
-            Some((_, NO_NUMBER)) if matches!(protocol, Protocol::Firefly(_)) => {
-                return false;
+        Waits::Send(What::Push(OutRoute::Named(named))) => {
+            index = named;
+            match names.get(named as usize) {
+                Some((_, NO_NUMBER)) if matches!(protocol, Protocol::Firefly(_)) => {
+                    return false;
+                }
+                Some((name, number)) => (Outgoing::Push, &**name, *number),
+                None => (Outgoing::Push, "", 0),
             }
-            Some((name, number)) => (Outgoing::Push, &**name, *number),
-            None => (Outgoing::Push, "", 0),
-        },
+        }
         Waits::Kick => (Outgoing::Kick, "", 0),
     };
     protocol
@@ -552,7 +597,9 @@ fn encode(
                 kind,
                 name,
                 number,
+                index,
                 body,
+                flags: Flags::default(),
             },
             out,
         )

@@ -2,7 +2,7 @@
 //! three big-endian u32). A command number stands where others have a route.
 
 use super::options::{number, Pairs};
-use super::{Decoded, Format, Kind, Message, Outgoing, Packet, Route};
+use super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Route};
 use crate::error::{EncodeError, OptionError, WireError};
 
 /// Magic and protocol version (5), server version (4), length (4), command (4).
@@ -65,6 +65,7 @@ impl Options {
                 id: 0,
                 route: Route::Number(command),
                 body: HEAD..end,
+                flags: Flags::default(),
             },
         })
     }
@@ -95,7 +96,10 @@ impl Options {
         message: &Message<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        if matches!(message.kind, Outgoing::Kick | Outgoing::Error { .. }) {
+        if matches!(
+            message.kind,
+            Outgoing::Kick | Outgoing::Redirect | Outgoing::Error { .. }
+        ) {
             return Ok(());
         }
         let limit = u32::MAX as usize - COMMAND;
@@ -128,7 +132,7 @@ fn magic(value: &str) -> Option<[u8; 5]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decoded, Format, Kind, Message, Outgoing, Packet, Protocol, Route};
+    use super::super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Protocol, Route};
     use super::magic;
     use crate::error::WireError;
 
@@ -155,6 +159,7 @@ mod tests {
                     id: 0,
                     route: Route::Number(101),
                     body: 17..19,
+                    flags: Flags::default(),
                 },
             })
         );
@@ -206,7 +211,9 @@ mod tests {
             kind: Outgoing::Response { id: 0 },
             name: "ignored",
             number: 101,
+            index: 0,
             body: b"hi",
+            flags: Flags::default(),
         };
         let mut out = Vec::new();
         protocol(2).encode(&message, &mut out).unwrap();

@@ -1,7 +1,7 @@
 //! length (2): a length field, then the payload. No routes, no handshake, nothing else.
 
 use super::options::Pairs;
-use super::{Decoded, Format, Kind, Message, Outgoing, Packet, Route};
+use super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Route};
 use crate::error::{EncodeError, OptionError, WireError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,7 @@ impl Options {
                 id: 0,
                 route: Route::None,
                 body: self.size..end,
+                flags: Flags::default(),
             },
         })
     }
@@ -100,7 +101,10 @@ impl Options {
         message: &Message<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        if matches!(message.kind, Outgoing::Kick | Outgoing::Error { .. }) {
+        if matches!(
+            message.kind,
+            Outgoing::Kick | Outgoing::Redirect | Outgoing::Error { .. }
+        ) {
             return Ok(());
         }
         let limit = (u32::MAX >> (32 - 8 * self.size)) as usize - self.counted;
@@ -124,7 +128,7 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decoded, Format, Kind, Message, Outgoing, Packet, Protocol, Route};
+    use super::super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Protocol, Route};
     use crate::error::{EncodeError, WireError};
 
     fn protocol(name: &str, pairs: &[(&str, &str)], limit: usize) -> Protocol {
@@ -147,6 +151,7 @@ mod tests {
                     id: 0,
                     route: Route::None,
                     body: 2..4,
+                    flags: Flags::default(),
                 },
             })
         );
@@ -220,7 +225,9 @@ mod tests {
             kind: Outgoing::Push,
             name: "ignored",
             number: 1,
+            index: 0,
             body: &body,
+            flags: Flags::default(),
         };
         let mut out = b"before".to_vec();
         let error = EncodeError::TooLong {

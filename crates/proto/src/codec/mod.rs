@@ -7,11 +7,13 @@
 
 use std::ops::Range;
 
+use crate::compress::Algorithm;
 use crate::error::{EncodeError, OptionError, WireError};
 
 pub mod firefly;
 pub mod length;
 mod options;
+pub mod photinus;
 pub mod pomelo;
 
 /// No listener takes a longer payload than this, whatever it is told: sums of a length and a few
@@ -24,6 +26,7 @@ pub enum Protocol {
     Length(length::Options),
     Firefly(firefly::Options),
     Pomelo(pomelo::Options),
+    Photinus(photinus::Options),
 }
 
 impl Protocol {
@@ -43,10 +46,11 @@ impl Protocol {
             "length4" => Protocol::Length(length::Options::preset(4, &mut pairs, limit)?),
             "firefly" => Protocol::Firefly(firefly::Options::from_pairs(&mut pairs, limit)?),
             "pomelo" => Protocol::Pomelo(pomelo::Options::from_pairs(&mut pairs, limit)?),
+            "photinus" => Protocol::Photinus(photinus::Options::from_pairs(&mut pairs, limit)?),
             _ => {
                 return Err(OptionError(format!(
-                    "protocol {name:?}: expected length, length2, length4, firefly or pomelo"
-                )))
+                "protocol {name:?}: expected photinus, pomelo, firefly, length, length2 or length4"
+            )))
             }
         };
         pairs.finish()?;
@@ -58,6 +62,7 @@ impl Protocol {
             Protocol::Length(_) => "length",
             Protocol::Firefly(_) => "firefly",
             Protocol::Pomelo(_) => "pomelo",
+            Protocol::Photinus(_) => "photinus",
         }
     }
 
@@ -67,17 +72,19 @@ impl Protocol {
             Protocol::Length(options) => options.format,
             Protocol::Firefly(options) => options.format,
             Protocol::Pomelo(options) => options.format,
+            Protocol::Photinus(options) => options.format,
         }
     }
 
-    /// If so, the session opens at [`Decoded::Opened`]; otherwise when the connection is accepted.
+    /// If so, the session opens at [`Decoded::Opened`] or [`Decoded::Hello`]; otherwise when the
+    /// connection is accepted.
     pub fn has_handshake(&self) -> bool {
-        matches!(self, Protocol::Pomelo(_))
+        matches!(self, Protocol::Pomelo(_) | Protocol::Photinus(_))
     }
 
     /// Whether a request can be answered with an error.
     pub fn has_errors(&self) -> bool {
-        matches!(self, Protocol::Pomelo(_))
+        matches!(self, Protocol::Pomelo(_) | Protocol::Photinus(_))
     }
 
     /// Milliseconds between two heartbeats of the server's; `None` where there are none.
@@ -85,13 +92,15 @@ impl Protocol {
         match self {
             Protocol::Length(_) | Protocol::Firefly(_) => None,
             Protocol::Pomelo(options) => options.heartbeat(),
+            Protocol::Photinus(options) => options.heartbeat(),
         }
     }
 
-    /// The whole frame of one heartbeat; empty where the protocol has none.
+    /// The whole frame of one heartbeat; empty where the protocol has none, or where each is another
+    /// ([`photinus::heartbeat`]).
     pub fn heartbeat_frame(&self) -> &'static [u8] {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) => &[],
+            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Photinus(_) => &[],
             Protocol::Pomelo(_) => &pomelo::HEARTBEAT,
         }
     }
@@ -101,6 +110,7 @@ impl Protocol {
     pub fn refusal(&self, peer: Peer) -> &'static [u8] {
         match (self, peer.stage) {
             (Protocol::Pomelo(_), Stage::Handshake) => pomelo::REFUSAL,
+            (Protocol::Photinus(_), Stage::Handshake) => photinus::REFUSAL_FRAME,
             _ => &[],
         }
     }
@@ -110,8 +120,10 @@ impl Protocol {
         Peer {
             stage: match self {
                 Protocol::Length(_) | Protocol::Firefly(_) => Stage::Open,
-                Protocol::Pomelo(_) => Stage::Handshake,
+                Protocol::Pomelo(_) | Protocol::Photinus(_) => Stage::Handshake,
             },
+            compression: None,
+            named: 0,
         }
     }
 
@@ -131,6 +143,7 @@ impl Protocol {
             Protocol::Length(options) => options.decode(input),
             Protocol::Firefly(options) => options.decode(input),
             Protocol::Pomelo(options) => options.decode(&mut peer.stage, input, reply),
+            Protocol::Photinus(options) => options.decode(peer, input, reply),
         };
         if let Err(error) = decoded {
             peer.stage = Stage::Failed(error);
@@ -146,6 +159,7 @@ impl Protocol {
             Protocol::Length(options) => options.encode(message, out),
             Protocol::Firefly(options) => options.encode(message, out),
             Protocol::Pomelo(_) => pomelo::encode(message, out),
+            Protocol::Photinus(_) => photinus::encode(message, out),
         }
     }
 }
@@ -160,6 +174,16 @@ pub enum Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     stage: Stage,
+    /// What payloads may be compressed with.
+    compression: Option<Algorithm>,
+    /// Routes that it has named, where routes are named once and numbered after.
+    named: u16,
+}
+
+impl Peer {
+    pub fn compression(&self) -> Option<Algorithm> {
+        self.compression
+    }
 }
 
 /// Handshake -> Acknowledge -> Open; protocols without a handshake begin at Open. Failed is final.
@@ -186,6 +210,20 @@ pub enum Decoded {
     Control { consumed: usize },
     /// A packet for the application.
     Packet { consumed: usize, packet: Packet },
+    /// photinus: the client has introduced itself, and is to be answered before more is decoded.
+    Hello {
+        consumed: usize,
+        hello: photinus::Hello,
+    },
+    /// photinus: the next number stands for this route from now on.
+    Named { consumed: usize, name: Range<usize> },
+    /// photinus: a sign of life that says something.
+    Heartbeat {
+        consumed: usize,
+        heartbeat: photinus::Heartbeat,
+    },
+    /// The client ends its session.
+    Leave { consumed: usize },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +234,7 @@ pub struct Packet {
     pub route: Route,
     /// Where the payload lies in the input.
     pub body: Range<usize>,
+    pub flags: Flags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +252,10 @@ pub enum Kind {
 pub enum Route {
     /// The protocol has no routes.
     None,
+    /// A number of the application's.
     Number(u32),
+    /// The route that the client has named as its so-many-th ([`Decoded::Named`]), from 0.
+    Named(u32),
     /// Where the route's name (valid UTF-8) lies in the input.
     Name(Range<usize>),
 }
@@ -226,7 +268,19 @@ pub struct Message<'a> {
     pub name: &'a str,
     /// The same as a number, for protocols that number their routes.
     pub number: u32,
+    /// Of a push, the number under which its name was announced ([`photinus::announce`]).
+    pub index: u32,
     pub body: &'a [u8],
+    pub flags: Flags,
+}
+
+/// What is said beside a payload, where the protocol can say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// It is compressed with what was agreed on.
+    pub compressed: bool,
+    /// It is about the present only: when there is too much, it may be dropped.
+    pub droppable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,4 +296,6 @@ pub enum Outgoing {
     Push,
     /// The last message before the server closes; `body` is the reason, as UTF-8 text.
     Kick,
+    /// The same with another address for the client: `body` is a listener's URL, as UTF-8 text.
+    Redirect,
 }

@@ -3,7 +3,7 @@
 //! answers and pushes.
 
 use super::options::{number, Pairs};
-use super::{Decoded, Format, Kind, Message, Outgoing, Packet, Route, Stage};
+use super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Route, Stage};
 use crate::error::{EncodeError, OptionError, WireError};
 use crate::json;
 
@@ -171,6 +171,7 @@ impl Options {
                 id,
                 route: Route::Name(route),
                 body,
+                flags: Flags::default(),
             },
         })
     }
@@ -220,6 +221,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Enc
         Outgoing::Error { id } => encode_answer(RESPONSE | FLAG_ERROR, id, message.body, out),
         Outgoing::Push => encode_push(message.name, message.body, out),
         Outgoing::Kick => encode_kick(message.body, out),
+        Outgoing::Redirect => encode_kick(b"redirected", out),
     }
 }
 

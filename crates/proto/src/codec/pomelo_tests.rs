@@ -1,6 +1,8 @@
 //! In a file of their own: pomelo.rs is long enough without them.
 
-use super::super::{Decoded, Format, Kind, Message, Outgoing, Packet, Peer, Protocol, Route};
+use super::super::{
+    Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Peer, Protocol, Route,
+};
 use super::{HANDSHAKE_LIMIT, HEARTBEAT, REFUSAL};
 use crate::error::{EncodeError, WireError};
 
@@ -61,6 +63,7 @@ fn handshake_acknowledgement_and_data() {
                 id: 0,
                 route: Route::Name(6..7),
                 body: 7..9,
+                flags: Flags::default(),
             },
         })
     );
@@ -192,7 +195,9 @@ fn answers_pushes_and_kicks() {
             kind,
             name,
             number: 0,
+            index: 0,
             body,
+            flags: Flags::default(),
         };
         protocol
             .encode(&message, &mut out)
@@ -236,7 +241,9 @@ fn a_package_counts_24_bits() {
             kind: Outgoing::Response { id: 1 },
             name: "",
             number: 0,
+            index: 0,
             body,
+            flags: Flags::default(),
         };
         protocol.encode(&message, &mut out).map(|()| out.len())
     };

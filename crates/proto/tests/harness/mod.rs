@@ -4,7 +4,9 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
-use photinus_proto::codec::{Decoded, Kind, Message, Outgoing, Protocol, Route};
+use photinus_proto::codec::photinus::{Status, Welcome, USUAL_RATE};
+use photinus_proto::codec::{Decoded, Flags, Kind, Message, Outgoing, Peer, Protocol, Route};
+use photinus_proto::compress::Algorithm;
 use photinus_proto::error::EncodeError;
 use serde_json::{json, Value};
 
@@ -80,11 +82,52 @@ pub fn decode<'a>(
                         "id": packet.id,
                         "route": match packet.route {
                             Route::None => Value::Null,
-                            Route::Number(number) => json!(number),
+                            Route::Number(number) | Route::Named(number) => json!(number),
                             Route::Name(at) => json!(std::str::from_utf8(&buffer[at]).unwrap()),
                         },
                         "body": hex(&buffer[packet.body]),
                     }));
+                    let Flags {
+                        compressed,
+                        droppable,
+                    } = packet.flags;
+                    if compressed || droppable {
+                        let event = outcome.events.last_mut().unwrap();
+                        event["compressed"] = json!(compressed);
+                        event["droppable"] = json!(droppable);
+                    }
+                    consumed
+                }
+                Ok(Decoded::Hello { consumed, hello }) => {
+                    outcome.events.push(json!({
+                        "event": "hello",
+                        "compression": hello.compression.map(Algorithm::number),
+                        "token": hello.resume.map(|of| hex(&of.token)),
+                        "received": hello.resume.map(|of| of.received),
+                    }));
+                    greet(protocol, &mut peer, &mut outcome.reply);
+                    consumed
+                }
+                Ok(Decoded::Named { consumed, name }) => {
+                    let name = std::str::from_utf8(&buffer[name]).unwrap();
+                    outcome.events.push(json!({"event": "route", "name": name}));
+                    consumed
+                }
+                Ok(Decoded::Heartbeat {
+                    consumed,
+                    heartbeat,
+                }) => {
+                    outcome.events.push(json!({
+                        "event": "heartbeat",
+                        "received": heartbeat.received,
+                        "clock": heartbeat.clock,
+                        "echo": heartbeat.echo,
+                        "held": heartbeat.held,
+                    }));
+                    consumed
+                }
+                Ok(Decoded::Leave { consumed }) => {
+                    outcome.events.push(json!({"event": "leave"}));
                     consumed
                 }
                 Err(error) => {
@@ -102,6 +145,20 @@ pub fn decode<'a>(
     }
     outcome.left = buffer.len();
     outcome
+}
+
+/// The welcome of every vector: a new session that cannot be resumed, at a clock of one second.
+fn greet(protocol: &Protocol, peer: &mut Peer, reply: &mut Vec<u8>) {
+    let Protocol::Photinus(options) = protocol else {
+        panic!("a hello in {}", protocol.name());
+    };
+    let welcome = Welcome {
+        status: Status::New,
+        clock: 1_000_000,
+        rate: USUAL_RATE,
+        resume: None,
+    };
+    options.welcome(peer, &welcome, reply);
 }
 
 /// Of a vector's or a reference's `listener`.
@@ -129,11 +186,17 @@ pub fn encode(protocol: &Protocol, message: &Value) -> Result<Vec<u8>, &'static 
             "error" => Outgoing::Error { id },
             "push" => Outgoing::Push,
             "kick" => Outgoing::Kick,
+            "redirect" => Outgoing::Redirect,
             other => panic!("no server sends {other:?}"),
         },
         name: message["name"].as_str().unwrap(),
         number: message["number"].as_u64().unwrap() as u32,
+        index: message["index"].as_u64().unwrap_or(0) as u32,
         body: &body,
+        flags: Flags {
+            compressed: message["compressed"] == true,
+            droppable: message["droppable"] == true,
+        },
     };
     let mut out = b"before".to_vec();
     let encoded = protocol.encode(&message, &mut out);
