@@ -16,7 +16,7 @@ pub mod pomelo;
 
 /// No listener takes a longer payload than this, whatever it is told: sums of a length and a few
 /// bytes of framing then fit into 32 bits.
-const PAYLOAD_LIMIT: usize = i32::MAX as usize;
+pub(crate) const PAYLOAD_LIMIT: usize = i32::MAX as usize;
 
 /// What a listener speaks, with the options of its URL. Shared by all of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
