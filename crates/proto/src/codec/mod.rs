@@ -12,6 +12,7 @@ use crate::error::{EncodeError, OptionError, WireError};
 pub mod firefly;
 pub mod length;
 mod options;
+pub mod plain;
 pub mod pomelo;
 
 /// No listener takes a longer payload than this, whatever it is told: sums of a length and a few
@@ -24,6 +25,7 @@ pub enum Protocol {
     Length(length::Options),
     Firefly(firefly::Options),
     Pomelo(pomelo::Options),
+    Plain(plain::Options),
 }
 
 impl Protocol {
@@ -43,9 +45,10 @@ impl Protocol {
             "length4" => Protocol::Length(length::Options::preset(4, &mut pairs, limit)?),
             "firefly" => Protocol::Firefly(firefly::Options::from_pairs(&mut pairs, limit)?),
             "pomelo" => Protocol::Pomelo(pomelo::Options::from_pairs(&mut pairs, limit)?),
+            "plain" => Protocol::Plain(plain::Options::from_pairs(&mut pairs, limit)?),
             _ => {
                 return Err(OptionError(format!(
-                    "protocol {name:?}: expected length, length2, length4, firefly or pomelo"
+                    "protocol {name:?}: expected length, length2, length4, firefly, pomelo or plain"
                 )))
             }
         };
@@ -58,6 +61,7 @@ impl Protocol {
             Protocol::Length(_) => "length",
             Protocol::Firefly(_) => "firefly",
             Protocol::Pomelo(_) => "pomelo",
+            Protocol::Plain(_) => "plain",
         }
     }
 
@@ -67,7 +71,13 @@ impl Protocol {
             Protocol::Length(options) => options.format,
             Protocol::Firefly(options) => options.format,
             Protocol::Pomelo(options) => options.format,
+            Protocol::Plain(options) => options.format,
         }
+    }
+
+    /// It has no frames of its own: only messages of a WebSocket can carry it.
+    pub fn needs_websocket(&self) -> bool {
+        matches!(self, Protocol::Plain(_))
     }
 
     /// If so, the session opens at [`Decoded::Opened`]; otherwise when the connection is accepted.
@@ -83,7 +93,7 @@ impl Protocol {
     /// Milliseconds between two heartbeats of the server's; `None` where there are none.
     pub fn heartbeat(&self) -> Option<u32> {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) => None,
+            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => None,
             Protocol::Pomelo(options) => options.heartbeat(),
         }
     }
@@ -91,7 +101,7 @@ impl Protocol {
     /// The whole frame of one heartbeat; empty where the protocol has none.
     pub fn heartbeat_frame(&self) -> &'static [u8] {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) => &[],
+            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => &[],
             Protocol::Pomelo(_) => &pomelo::HEARTBEAT,
         }
     }
@@ -109,7 +119,7 @@ impl Protocol {
     pub fn peer(&self) -> Peer {
         Peer {
             stage: match self {
-                Protocol::Length(_) | Protocol::Firefly(_) => Stage::Open,
+                Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => Stage::Open,
                 Protocol::Pomelo(_) => Stage::Handshake,
             },
         }
@@ -130,6 +140,7 @@ impl Protocol {
         let decoded = match self {
             Protocol::Length(options) => options.decode(input),
             Protocol::Firefly(options) => options.decode(input),
+            Protocol::Plain(options) => options.decode(input),
             Protocol::Pomelo(options) => options.decode(&mut peer.stage, input, reply),
         };
         if let Err(error) = decoded {
@@ -145,6 +156,7 @@ impl Protocol {
         match self {
             Protocol::Length(options) => options.encode(message, out),
             Protocol::Firefly(options) => options.encode(message, out),
+            Protocol::Plain(options) => options.encode(message, out),
             Protocol::Pomelo(_) => pomelo::encode(message, out),
         }
     }
