@@ -11,4 +11,5 @@
 pub mod codec;
 pub mod error;
 mod json;
+pub mod proxy_header;
 pub mod websocket;
