@@ -19,17 +19,38 @@ pub enum WireError {
     BadFrame,
     /// The payload is compressed, and this listener never agreed to that.
     CompressionUnsupported,
+    /// What is compressed cannot be inflated.
+    BadCompression,
+    /// No request for a WebSocket, or not one that can be served.
+    BadUpgrade,
+    /// The request is for a path that this listener does not serve.
+    BadPath,
+    /// The page's origin is not among those that the listener allows.
+    BadOrigin,
+    /// A text message where binary ones are due.
+    TextFrame,
+    /// Text that is no UTF-8.
+    BadText,
+    /// What stands before the first byte of the client's is no PROXY header.
+    BadProxyHeader,
 }
 
 impl WireError {
     /// Every reason there is, for counters that hold one number a reason.
-    pub const ALL: [WireError; 6] = [
+    pub const ALL: [WireError; 13] = [
         WireError::TooLong,
         WireError::BadMagic,
         WireError::BadVersion,
         WireError::BadHandshake,
         WireError::BadFrame,
         WireError::CompressionUnsupported,
+        WireError::BadCompression,
+        WireError::BadUpgrade,
+        WireError::BadPath,
+        WireError::BadOrigin,
+        WireError::TextFrame,
+        WireError::BadText,
+        WireError::BadProxyHeader,
     ];
 
     /// The word under which the metrics count it and the logs name it.
@@ -41,6 +62,13 @@ impl WireError {
             WireError::BadHandshake => "bad-handshake",
             WireError::BadFrame => "bad-frame",
             WireError::CompressionUnsupported => "compression-unsupported",
+            WireError::BadCompression => "bad-compression",
+            WireError::BadUpgrade => "bad-upgrade",
+            WireError::BadPath => "bad-path",
+            WireError::BadOrigin => "bad-origin",
+            WireError::TextFrame => "text-frame",
+            WireError::BadText => "bad-text",
+            WireError::BadProxyHeader => "bad-proxy-header",
         }
     }
 }

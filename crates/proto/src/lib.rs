@@ -12,3 +12,5 @@ pub mod codec;
 pub mod compress;
 pub mod error;
 mod json;
+pub mod proxy_header;
+pub mod websocket;

@@ -14,11 +14,12 @@ pub mod firefly;
 pub mod length;
 mod options;
 pub mod photinus;
+pub mod plain;
 pub mod pomelo;
 
 /// No listener takes a longer payload than this, whatever it is told: sums of a length and a few
 /// bytes of framing then fit into 32 bits.
-const PAYLOAD_LIMIT: usize = i32::MAX as usize;
+pub(crate) const PAYLOAD_LIMIT: usize = i32::MAX as usize;
 
 /// What a listener speaks, with the options of its URL. Shared by all of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Protocol {
     Firefly(firefly::Options),
     Pomelo(pomelo::Options),
     Photinus(photinus::Options),
+    Plain(plain::Options),
 }
 
 impl Protocol {
@@ -47,10 +49,11 @@ impl Protocol {
             "firefly" => Protocol::Firefly(firefly::Options::from_pairs(&mut pairs, limit)?),
             "pomelo" => Protocol::Pomelo(pomelo::Options::from_pairs(&mut pairs, limit)?),
             "photinus" => Protocol::Photinus(photinus::Options::from_pairs(&mut pairs, limit)?),
+            "plain" => Protocol::Plain(plain::Options::from_pairs(&mut pairs, limit)?),
             _ => {
                 return Err(OptionError(format!(
-                "protocol {name:?}: expected photinus, pomelo, firefly, length, length2 or length4"
-            )))
+                    "protocol {name:?}: expected photinus, pomelo, firefly, length, length2, length4 or plain"
+                )))
             }
         };
         pairs.finish()?;
@@ -63,6 +66,7 @@ impl Protocol {
             Protocol::Firefly(_) => "firefly",
             Protocol::Pomelo(_) => "pomelo",
             Protocol::Photinus(_) => "photinus",
+            Protocol::Plain(_) => "plain",
         }
     }
 
@@ -73,7 +77,13 @@ impl Protocol {
             Protocol::Firefly(options) => options.format,
             Protocol::Pomelo(options) => options.format,
             Protocol::Photinus(options) => options.format,
+            Protocol::Plain(options) => options.format,
         }
+    }
+
+    /// It has no frames of its own: only messages of a WebSocket can carry it.
+    pub fn needs_websocket(&self) -> bool {
+        matches!(self, Protocol::Plain(_))
     }
 
     /// If so, the session opens at [`Decoded::Opened`] or [`Decoded::Hello`]; otherwise when the
@@ -90,7 +100,7 @@ impl Protocol {
     /// Milliseconds between two heartbeats of the server's; `None` where there are none.
     pub fn heartbeat(&self) -> Option<u32> {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) => None,
+            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => None,
             Protocol::Pomelo(options) => options.heartbeat(),
             Protocol::Photinus(options) => options.heartbeat(),
         }
@@ -100,7 +110,10 @@ impl Protocol {
     /// ([`photinus::heartbeat`]).
     pub fn heartbeat_frame(&self) -> &'static [u8] {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Photinus(_) => &[],
+            Protocol::Length(_)
+            | Protocol::Firefly(_)
+            | Protocol::Plain(_)
+            | Protocol::Photinus(_) => &[],
             Protocol::Pomelo(_) => &pomelo::HEARTBEAT,
         }
     }
@@ -119,7 +132,7 @@ impl Protocol {
     pub fn peer(&self) -> Peer {
         Peer {
             stage: match self {
-                Protocol::Length(_) | Protocol::Firefly(_) => Stage::Open,
+                Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => Stage::Open,
                 Protocol::Pomelo(_) | Protocol::Photinus(_) => Stage::Handshake,
             },
             compression: None,
@@ -142,6 +155,7 @@ impl Protocol {
         let decoded = match self {
             Protocol::Length(options) => options.decode(input),
             Protocol::Firefly(options) => options.decode(input),
+            Protocol::Plain(options) => options.decode(input),
             Protocol::Pomelo(options) => options.decode(&mut peer.stage, input, reply),
             Protocol::Photinus(options) => options.decode(peer, input, reply),
         };
@@ -158,6 +172,7 @@ impl Protocol {
         match self {
             Protocol::Length(options) => options.encode(message, out),
             Protocol::Firefly(options) => options.encode(message, out),
+            Protocol::Plain(options) => options.encode(message, out),
             Protocol::Pomelo(_) => pomelo::encode(message, out),
             Protocol::Photinus(_) => photinus::encode(message, out),
         }

@@ -1,0 +1,1 @@
+//! In a file of their own: deflate.rs is long enough without them.

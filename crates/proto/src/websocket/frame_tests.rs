@@ -1,0 +1,1 @@
+//! In a file of their own: frame.rs is long enough without them.

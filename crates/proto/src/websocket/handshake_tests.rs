@@ -1,0 +1,1 @@
+//! In a file of their own: handshake.rs is long enough without them.
