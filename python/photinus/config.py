@@ -12,7 +12,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -69,6 +69,20 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     handler and back. On a loop that Photinus did not make that native thread always leads."""
 
 
+class TlsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[tls]: what listeners of `tls` and `wss` show, in PEM files. They are read again when they change:
+    new connections get the new certificate, and nobody is dropped."""
+
+    certificate: Path | None = None
+    """The server's certificate, and behind it those between it and its authority."""
+    key: Path | None = None
+    """Its private key."""
+    client_ca: Path | None = None
+    """Authorities whose certificates are taken from clients."""
+    client: Literal["none", "optional", "required"] = "none"
+    """Whether clients show a certificate: they are not asked, may, or must."""
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """[limits]: what bounds the engine's memory and patience. Left out: the engine's defaults."""
 
@@ -104,6 +118,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     node: NodeSection = NodeSection()
     engine: EngineSection = EngineSection()
+    tls: TlsSection = TlsSection()
     limits: Limits = Limits()
 
 
@@ -147,10 +162,16 @@ def _convert(source: str, key: str, kind: object, value: object, is_text: bool) 
     if is_text and typing.get_origin(kind) is tuple:
         value = str(value).split()
     try:
-        return msgspec.convert(value, kind, strict=not is_text)
+        return msgspec.convert(value, kind, strict=not is_text, dec_hook=_path)
     except msgspec.ValidationError as error:
         problem = str(error)
         raise ConfigError(f"{source}: {key}: {problem[0].lower()}{problem[1:]}") from None
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"a value of type {kind}")
 
 
 def _did_you_mean(word: str, known: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from . import engine as engines
 from .app import App, AppHook, Reporter
+from .certificates import LOOK_SECONDS, Certificates
 from .config import Config
 from .engine import Engine, Handler
 from .engine import Session as NativeSession
@@ -20,7 +21,7 @@ from .message import ENCODERS, decoders, error_body, is_bad_message
 from .routes import Route, Table
 from .scope import Scope
 from .session import Closed, Players, Session
-from .tasks import Tasks
+from .tasks import Tasks, Timer
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Node:
         self.addresses: tuple[str, ...] = ()
         """The URLs of the listeners, with the addresses really bound."""
         self.engine = engine_for(config) if engine is None else engine
+        self.certificates = Certificates(config.tls, self.engine)
         self.scope = Scope(self.name)
         self.players = self.scope.add(Players())
         self.scope.add(Reporter(self.statistics))
@@ -108,9 +110,12 @@ class Node:
         try:
             if not self._attached:
                 self._detach = engines.attach(self.engine, loop)
+            self.certificates.load()
             self.addresses = tuple(self._bind(url) for url in self._listen)
             await self._started(loop)
             self.engine.start()
+            if self.certificates.given:
+                tasks.start_timer(Timer(LOOK_SECONDS, self.certificates.look, repeats=True))
             self._declared = self.app.start_in(tasks)
             self._serving = True
         except BaseException:

@@ -9,6 +9,7 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.adversity.codecs import ACK, HANDSHAKE, HEARTBEAT, HELLO, Said, codec_of, frame, package
+from tests.adversity.doors import open_door
 
 # Nothing here takes a second. Whoever waits so long waits for what will not come.
 DEADLINE = 20.0
@@ -38,6 +39,9 @@ class Client:
             raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = bytearray()
+        self.wire = open_door(self.socket, url)
+        # TLS has taken the descriptor over.
+        self.socket = self.wire.socket
         if hello and self.protocol in ("pomelo", "photinus"):
             self.shake_hands()
 
@@ -65,7 +69,7 @@ class Client:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def write(self, data: bytes) -> None:
-        self.socket.sendall(data)
+        self.wire.write(data)
 
     def say(self, body: bytes, route: str = "go") -> None:
         self.write(self.codec.packet(body, route))
@@ -114,7 +118,7 @@ class Client:
 
     def _receive(self) -> None:
         try:
-            data = self.socket.recv(1 << 16)
+            data = self.wire.read()
         except ConnectionError as error:
             raise Ended from error
         if not data:

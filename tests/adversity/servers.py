@@ -14,10 +14,11 @@ import uvloop
 from msgspec import Struct
 
 from photinus import App, Closed, Group, Node, Routes, Session
-from photinus.config import Config, EngineSection, Limits
+from photinus.config import Config, EngineSection, Limits, TlsSection
 from photinus.node import run
 from tests.adversity.clients import DEADLINE, Client
 from tests.adversity.codecs import ALL
+from tests.adversity.doors import certified
 
 T = TypeVar("T")
 
@@ -176,11 +177,13 @@ def serve(
     threads: int = 0,
     loop: str = "own",
     host: str = "127.0.0.1",
+    scheme: str = "tcp",
 ) -> Iterator[Server]:
-    """Serves these protocols (with their options), or all; at the end all clients leave, and what was
+    """Serves these protocols (with their options), or all, through one kind of door; at the end all clients leave, and what was
     opened must have been closed."""
-    config = Config(engine=EngineSection(threads=threads), limits=limits or Limits())
-    listen = [f"tcp://{host}:0?protocol={protocol}" for protocol in protocols or ALL]
+    tls = certified() if scheme in ("tls", "wss") else TlsSection()
+    config = Config(engine=EngineSection(threads=threads), limits=limits or Limits(), tls=tls)
+    listen = [f"{scheme}://{host}:0?protocol={protocol}" for protocol in protocols or ALL]
     server = Server(app, listen, config, loop)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.serve)

@@ -45,7 +45,9 @@ def test_a_client_that_never_reads(protocol: str) -> None:
         assert world.ends == [("server", "slow")]
         assert server.ends() == {"slow": 1}
         assert (session.closed, len(group)) == (True, len(readers))
-        server.until(lambda: server.counts("sessions", "waiting_out_bytes") == {"sessions": len(readers), "waiting_out_bytes": 0})
+        server.until(
+            lambda: server.counts("sessions", "waiting_out_bytes") == {"sessions": len(readers), "waiting_out_bytes": 0}
+        )
         session.send(1, b"into the void")
         assert server.node.statistics()["loop"]["dropped_closed"] == 1
         assert [reader.ask(b"still here").body for reader in readers] == [b"still here"] * len(readers)

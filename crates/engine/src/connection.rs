@@ -5,6 +5,7 @@
 
 use crate::acquaintance::Acquaintance;
 use crate::handle::Handle;
+use crate::layers::Layers;
 use photinus_proto::codec::Peer;
 
 pub struct Connection<S> {
@@ -41,6 +42,8 @@ pub struct Connection<S> {
     /// Encoded, and not taken by the socket yet: `unsent[sent..]`.
     pub unsent: Vec<u8>,
     pub sent: usize,
+    /// What lies between the socket and the protocol; `None`: nothing.
+    pub layers: Option<Box<Layers>>,
     /// In the photinus protocol, once its client is welcome.
     pub acquaintance: Option<Box<Acquaintance>>,
 }
@@ -106,6 +109,7 @@ impl<S> Connection<S> {
             need: 0,
             unsent: Vec::new(),
             sent: 0,
+            layers: None,
             acquaintance: None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
 use crate::inbox::Batch;
+use crate::layers::Certificates;
 use crate::leaders::{self, LoopLed, Rest};
 use crate::limits::{Limits, BACKLOG, EVENTS_A_LED_TURN, EVENTS_A_TURN, LOOP_SLICE_NS};
 use crate::listener::ListenUrl;
@@ -17,6 +18,8 @@ use crate::system::{self, Sleeper};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::ToSocketAddrs;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -26,14 +29,21 @@ pub struct Engine {
     limits: Limits,
     back: Reactors,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    started: AtomicBool,
+    /// Reactors that have connections, or may have; they are the first ones.
+    in_use: AtomicUsize,
     forks: u32,
 }
 
 enum Reactors {
     /// Led by native threads. Here until they are started.
     Sockets(Mutex<Vec<Reactor<Sockets>>>),
-    /// One, led by the loop's thread and a native stand-by.
-    LoopLed(Arc<LoopLed>),
+    /// One, led by the loop's thread and a native stand-by; and one beside it, led by a native thread, for
+    /// the listeners whose work the loop's thread should not do. That one is here until it is needed.
+    LoopLed {
+        led: Arc<LoopLed>,
+        beside: Mutex<Option<Reactor<Sockets>>>,
+    },
     Memory {
         hub: Hub,
         reactor: Box<Mutex<Reactor<Memory>>>,
@@ -75,22 +85,23 @@ impl From<std::io::Error> for EngineError {
 
 impl Engine {
     /// With sockets, and as many reactors led by native threads; with 0 of them, one that the loop's
-    /// thread leads while it [rests](Self::rest), and a native stand-by otherwise.
+    /// thread leads while it [rests](Self::rest), and a native stand-by otherwise, and another one led by a
+    /// native thread as soon as there is a listener that needs it.
     pub fn sockets(threads: usize, limits: Limits) -> Result<Engine, EngineError> {
         if threads > REACTORS {
             let text = format!("threads: expected 0 to {REACTORS}, not {threads}");
             return Err(EngineError::Wrong(text));
         }
         system::raise_open_files();
-        let reactors = threads.max(1);
-        let events = match threads {
-            0 => EVENTS_A_LED_TURN,
-            _ => EVENTS_A_TURN,
-        };
+        let reactors = if threads == 0 { 2 } else { threads };
         let shared = Arc::new(Shared::new(reactors)?);
         let mut backs = Vec::new();
         let mut wakers = Vec::new();
-        for _ in 0..reactors {
+        for number in 0..reactors {
+            let events = match (threads, number) {
+                (0, 0) => EVENTS_A_LED_TURN,
+                _ => EVENTS_A_TURN,
+            };
             let (back, waker) = Sockets::new(events)?;
             backs.push(back);
             wakers.push(waker);
@@ -107,16 +118,16 @@ impl Engine {
             )
         });
         let mut reactors: Vec<_> = reactors.collect();
-        let back = match (threads, reactors.pop(), wakers.pop()) {
-            (0, Some(reactor), Some(waker)) => {
-                Reactors::LoopLed(Arc::new(LoopLed::new(reactor, shared.clone(), waker)))
-            }
-            (_, last, _) => {
-                reactors.extend(last);
-                Reactors::Sockets(Mutex::new(reactors))
-            }
-        };
-        Ok(Engine::with(shared, mailboxes, limits, back))
+        if threads > 0 {
+            let back = Reactors::Sockets(Mutex::new(reactors));
+            return Ok(Engine::with(shared, mailboxes, limits, back, threads));
+        }
+        let beside = Mutex::new(reactors.pop());
+        let waker = wakers.swap_remove(0);
+        let led = LoopLed::new(reactors.swap_remove(0), shared.clone(), waker);
+        let led = Arc::new(led);
+        let back = Reactors::LoopLed { led, beside };
+        Ok(Engine::with(shared, mailboxes, limits, back, 1))
     }
 
     /// In memory, with one reactor that runs when [`turn`](Engine::turn) is called.
@@ -135,7 +146,7 @@ impl Engine {
             hub,
             reactor: Box::new(Mutex::new(reactor)),
         };
-        Ok(Engine::with(shared, mailboxes, limits, back))
+        Ok(Engine::with(shared, mailboxes, limits, back, 1))
     }
 
     fn with(
@@ -143,6 +154,7 @@ impl Engine {
         mailboxes: Arc<[Mailbox]>,
         limits: Limits,
         back: Reactors,
+        in_use: usize,
     ) -> Engine {
         system::watch_forks();
         let forks = system::forks();
@@ -152,6 +164,8 @@ impl Engine {
             limits,
             back,
             threads: Mutex::default(),
+            started: AtomicBool::new(false),
+            in_use: AtomicUsize::new(in_use),
             forks,
         }
     }
@@ -161,8 +175,23 @@ impl Engine {
         self.shared.set_routes(routes);
     }
 
+    /// How many reactors have connections, or may have.
+    #[inline]
     pub fn reactors(&self) -> usize {
+        self.in_use.load(Acquire)
+    }
+
+    /// How many it can become.
+    pub fn most_reactors(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// What new connections over TLS are shown; those that are there keep what they have. Before the
+    /// first listener of `tls` or `wss`, and again whenever they are renewed.
+    pub fn set_certificates(&self, certificates: &Certificates<'_>) -> Result<(), EngineError> {
+        let config = certificates.config().map_err(EngineError::Wrong)?;
+        self.shared.set_certificates(config);
+        Ok(())
     }
 
     pub fn is_memory(&self) -> bool {
@@ -173,9 +202,14 @@ impl Engine {
     pub fn listen(&self, url: &str) -> Result<String, EngineError> {
         self.check()?;
         let parsed = ListenUrl::parse(url, self.limits.max_payload).map_err(EngineError::Wrong)?;
+        if parsed.door.tls && self.shared.certificates().is_none() {
+            return Err(EngineError::Wrong(format!(
+                "listener {url:?}: needs a certificate: give [tls] certificate and key"
+            )));
+        }
         let (port, mut socket) = match &self.back {
             Reactors::Memory { .. } => (parsed.port, None),
-            Reactors::Sockets(_) | Reactors::LoopLed(_) => {
+            Reactors::Sockets(_) | Reactors::LoopLed { .. } => {
                 let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
                 let mut bound = None;
                 for address in (parsed.host.as_str(), parsed.port).to_socket_addrs()? {
@@ -193,16 +227,25 @@ impl Engine {
             }
         };
         let bound = parsed.bound(port);
+        let reactors = match &self.back {
+            Reactors::LoopLed { .. } if parsed.is_heavy() => 1..2,
+            Reactors::LoopLed { .. } => 0..1,
+            _ => 0..self.mailboxes.len(),
+        };
+        let acceptor = reactors.start;
+        let used = reactors.end;
         let listening = Listening {
             protocol: Arc::new(parsed.protocol),
+            door: Arc::new(parsed.door),
+            reactors,
             url: bound.clone(),
         };
         let listener = self.shared.add_listener(listening);
         if let Reactors::Memory { hub, .. } = &self.back {
             hub.listen(listener);
         }
-        // The first reactor accepts; it comes last, so that the others know the listener by then.
-        for mailbox in self.mailboxes[1..].iter() {
+        // The one that accepts comes last, so that the others know the listener by then.
+        for mailbox in self.mailboxes[acceptor + 1..].iter() {
             mailbox.post(
                 Handover::Listen {
                     listener,
@@ -211,17 +254,21 @@ impl Engine {
                 1,
             );
         }
-        self.mailboxes[0].post(
+        self.mailboxes[acceptor].post(
             Handover::Listen {
                 listener,
                 socket: socket.take(),
             },
             1,
         );
+        self.in_use.fetch_max(used, Release);
+        if self.started.load(Relaxed) {
+            self.start()?;
+        }
         Ok(bound)
     }
 
-    /// Starts the native threads. A second call does nothing.
+    /// Starts the native threads that are needed. A second call does nothing.
     pub fn start(&self) -> Result<(), EngineError> {
         self.check()?;
         let mut threads = lock(&self.threads);
@@ -232,17 +279,25 @@ impl Engine {
                     threads.push(leaders::spawn(reactor, number, self.shared.clone())?);
                 }
             }
-            Reactors::LoopLed(led) if threads.is_empty() => {
-                threads.push(led.clone().stand_by()?);
+            Reactors::LoopLed { led, beside } => {
+                if !self.started.load(Relaxed) {
+                    threads.push(led.clone().stand_by()?);
+                }
+                if self.reactors() > 1 {
+                    if let Some(reactor) = lock(beside).take() {
+                        threads.push(leaders::spawn(reactor, 1, self.shared.clone())?);
+                    }
+                }
             }
-            Reactors::LoopLed(_) | Reactors::Memory { .. } => {}
+            Reactors::Memory { .. } => {}
         }
+        self.started.store(true, Relaxed);
         Ok(())
     }
 
     /// The thread of a loop of ours, before it [rests](Self::rest) for the first time.
     pub fn prepare_loop_thread(&self) {
-        if matches!(self.back, Reactors::LoopLed(_)) {
+        if matches!(self.back, Reactors::LoopLed { .. }) {
             system::wish_slice(LOOP_SLICE_NS);
         }
     }
@@ -252,8 +307,8 @@ impl Engine {
     /// this thread should not be the one who leads now. `waits` counts those in the sleeper.
     pub fn rest(&self, sleeper: &Sleeper, rest: Rest, much: bool, waits: &Count) -> bool {
         match &self.back {
-            Reactors::LoopLed(led) if !much => led.rest(sleeper, rest, waits),
-            Reactors::LoopLed(led) => led.rest_without_leading(sleeper, rest, waits),
+            Reactors::LoopLed { led, .. } if !much => led.rest(sleeper, rest, waits),
+            Reactors::LoopLed { led, .. } => led.rest_without_leading(sleeper, rest, waits),
             _ => rest.sleep(sleeper, &self.shared.inbox, waits),
         }
     }
@@ -319,7 +374,7 @@ impl Engine {
 
     /// Accepts no more and ends every session, with this reason, behind what was sent to it.
     pub fn drain(&self, reason: &str) {
-        for mailbox in self.mailboxes.iter() {
+        for mailbox in &self.mailboxes[..self.reactors()] {
             mailbox.post(
                 Handover::Drain {
                     reason: reason.to_owned(),
@@ -338,7 +393,7 @@ impl Engine {
             mailbox.post(Handover::Shutdown, 1);
         }
         self.pass_lead();
-        let_go(&self.back, lock(&self.threads).is_empty());
+        let_go(&self.back, !self.started.load(Relaxed));
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             // It has told of its panic itself (`lead.rs`).
             let _ = thread.join();
@@ -394,7 +449,7 @@ impl Engine {
     #[inline]
     pub fn now(&self) -> u64 {
         match &self.back {
-            Reactors::Sockets(_) | Reactors::LoopLed(_) => system::monotonic_ns(),
+            Reactors::Sockets(_) | Reactors::LoopLed { .. } => system::monotonic_ns(),
             Reactors::Memory { hub, .. } => hub.now(),
         }
     }
@@ -438,7 +493,7 @@ impl Engine {
 
     /// Whoever waits for a reactor must not be the one who keeps it.
     fn pass_lead(&self) {
-        if let Reactors::LoopLed(led) = &self.back {
+        if let Reactors::LoopLed { led, .. } = &self.back {
             led.pass();
         }
     }
@@ -457,8 +512,12 @@ impl Engine {
 fn let_go(back: &Reactors, never_started: bool) {
     match back {
         Reactors::Sockets(reactors) => lock(reactors).clear(),
-        Reactors::LoopLed(led) if never_started => led.close(),
-        Reactors::LoopLed(_) => {}
+        Reactors::LoopLed { led, beside } => {
+            lock(beside).take();
+            if never_started {
+                led.close();
+            }
+        }
         Reactors::Memory { reactor, .. } => {
             // Its last turn closes what is open; the memory back's poll cannot fail.
             let _ = lock(reactor).turn(Some(0));

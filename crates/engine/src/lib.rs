@@ -14,6 +14,7 @@ mod group;
 pub mod handle;
 pub mod histogram;
 pub mod inbox;
+pub mod layers;
 pub mod lead;
 pub mod leaders;
 pub mod limits;

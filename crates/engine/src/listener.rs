@@ -1,15 +1,23 @@
-//! A listener's URL: `tcp://host:port?protocol=NAME&option=value`.
+//! A listener's URL: `SCHEME://host:port/path?protocol=NAME&option=value`. The scheme says what lies
+//! between the socket and the protocol: `tcp` nothing, `tls`, `ws` WebSocket, `wss` both.
 
+use crate::layers::{Door, Trusted};
 use photinus_proto::codec::Protocol;
+use photinus_proto::websocket::{self, Content};
 
-#[derive(Debug, PartialEq, Eq)]
+/// The least that one message of a WebSocket may hold, whatever a packet may: several of them.
+const LEAST_MESSAGE: usize = 64 << 10;
+
+#[derive(Debug)]
 pub struct ListenUrl {
     /// A name or an address, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
     pub protocol: Protocol,
-    /// What stood behind the address, with its `?`.
-    query: String,
+    pub door: Door,
+    scheme: &'static str,
+    /// What stood behind the address: the path, and the query with its `?`.
+    rest: String,
 }
 
 impl ListenUrl {
@@ -19,13 +27,25 @@ impl ListenUrl {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(wrong("expected tcp://HOST:PORT?protocol=NAME"));
         };
-        if scheme != "tcp" {
+        let Some(scheme) = ["tcp", "tls", "ws", "wss"]
+            .into_iter()
+            .find(|of| *of == scheme)
+        else {
             return Err(wrong(&format!(
-                "the scheme {scheme:?} is not served; expected tcp"
+                "the scheme {scheme:?} is not served; expected tcp, tls, ws or wss"
+            )));
+        };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (address, path) = match place.find('/') {
+            Some(at) => place.split_at(at),
+            None => (place, ""),
+        };
+        let over_websocket = matches!(scheme, "ws" | "wss");
+        if !over_websocket && !matches!(path, "" | "/") {
+            return Err(wrong(&format!(
+                "only ws and wss have a path, and not {scheme} (given {path:?})"
             )));
         }
-        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let address = address.trim_end_matches('/');
         let Some((host, port)) = address.rsplit_once(':') else {
             return Err(wrong("expected HOST:PORT (port 0 takes a free one)"));
         };
@@ -47,39 +67,76 @@ impl ListenUrl {
             .parse()
             .map_err(|_| wrong(&format!("{port:?} is no port (0 to 65535)")))?;
         let mut name = "pomelo";
+        let mut trusted = None;
         let mut options = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(wrong(&format!("expected key=value, not {pair:?}")));
             };
-            if key == "protocol" {
-                name = value;
-            } else {
-                options.push((key, value));
+            match key {
+                "protocol" => name = value,
+                "proxy" if trusted.is_some() => {
+                    return Err(wrong(
+                        "option \"proxy\" is given twice: expected once, with commas",
+                    ));
+                }
+                "proxy" => {
+                    let parsed = Trusted::parse(value).ok_or_else(|| {
+                        wrong(&format!(
+                            "option \"proxy\" is {value:?}: expected addresses or networks of load \
+                             balancers, as 10.0.0.0/8, separated by commas"
+                        ))
+                    })?;
+                    trusted = Some(parsed);
+                }
+                _ => options.push((key, value)),
             }
         }
+        let websocket = match over_websocket {
+            false => None,
+            true => {
+                let (content, most) = match name {
+                    "plain" => (Content::Messages, max_payload),
+                    _ => (Content::Stream, (4 * max_payload).max(LEAST_MESSAGE)),
+                };
+                let options = websocket::Options::from_url(content, most, path, &mut options);
+                Some(options.map_err(|error| wrong(&error.to_string()))?)
+            }
+        };
         let protocol = Protocol::from_options(name, &options, max_payload)
             .map_err(|error| wrong(&error.to_string()))?;
-        let query = if query.is_empty() {
-            String::new()
-        } else {
-            format!("?{query}")
-        };
+        if protocol.needs_websocket() && !over_websocket {
+            return Err(wrong(&format!(
+                "protocol {name} is for ws and wss only, and not for {scheme}"
+            )));
+        }
         Ok(ListenUrl {
             host: host.to_owned(),
             port,
             protocol,
-            query,
+            door: Door {
+                tls: matches!(scheme, "tls" | "wss"),
+                websocket,
+                trusted: trusted.unwrap_or_default(),
+            },
+            scheme,
+            rest: rest[address.len()..].to_owned(),
         })
+    }
+
+    /// Its connections cost so much of a processor's time that the loop's thread should not lead them.
+    pub fn is_heavy(&self) -> bool {
+        self.door.tls || self.protocol.compresses()
     }
 
     /// The same with the port that was really bound.
     pub fn bound(&self, port: u16) -> String {
-        let host = &self.host;
-        let query = &self.query;
+        let ListenUrl {
+            scheme, host, rest, ..
+        } = self;
         match host.contains(':') {
-            true => format!("tcp://[{host}]:{port}{query}"),
-            false => format!("tcp://{host}:{port}{query}"),
+            true => format!("{scheme}://[{host}]:{port}{rest}"),
+            false => format!("{scheme}://{host}:{port}{rest}"),
         }
     }
 }

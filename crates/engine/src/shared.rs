@@ -1,6 +1,7 @@
 //! What the threads of one engine share: the inbox, the reactors' mailboxes, tables replaced whole.
 
 use crate::inbox::Batch;
+use crate::layers::Door;
 use crate::limits::SPARE_BATCHES;
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::routes::Routes;
@@ -8,6 +9,7 @@ use crate::statistics::Statistics;
 use crate::system::Event;
 use crate::wakeup::Channel;
 use photinus_proto::codec::{Format, Protocol};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -27,12 +29,17 @@ pub struct Shared {
     /// Grows with each table of routes: 0 is the empty one.
     routes_version: AtomicUsize,
     listeners: Mutex<Vec<Listening>>,
+    /// What new connections over TLS are shown.
+    certificates: Mutex<Option<Arc<rustls::ServerConfig>>>,
 }
 
 /// A listener as it was asked for.
 #[derive(Clone)]
 pub struct Listening {
     pub protocol: Arc<Protocol>,
+    pub door: Arc<Door>,
+    /// Reactors that its connections may live on; the first accepts them.
+    pub reactors: Range<usize>,
     /// The URL with the address really bound.
     pub url: String,
 }
@@ -89,6 +96,7 @@ impl Shared {
             routes: Mutex::default(),
             routes_version: AtomicUsize::new(0),
             listeners: Mutex::default(),
+            certificates: Mutex::default(),
         })
     }
 
@@ -133,6 +141,15 @@ impl Shared {
 
     pub fn routes(&self) -> Arc<Routes> {
         lock(&self.routes).clone()
+    }
+
+    /// Connections that are there keep theirs.
+    pub fn set_certificates(&self, config: Arc<rustls::ServerConfig>) {
+        *lock(&self.certificates) = Some(config);
+    }
+
+    pub fn certificates(&self) -> Option<Arc<rustls::ServerConfig>> {
+        lock(&self.certificates).clone()
     }
 
     /// Its number.

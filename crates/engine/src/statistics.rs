@@ -66,6 +66,8 @@ counts! {
         /// Accepting failed for want of descriptors or memory.
         accept_failures,
         sessions_opened,
+        /// TLS handshakes that were done.
+        tls_handshakes,
         sessions_closed,
         /// Ends by their reason.
         closed_left, closed_reset, closed_kicked, closed_slow, closed_heartbeat,

@@ -15,6 +15,7 @@ use crate::task::HandlerTask;
 use crate::turn::me;
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
+use photinus_engine::layers::{Certificates, ClientCertificates};
 use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::{Action, FormatSet};
@@ -78,7 +79,7 @@ impl Engine {
             false => Inner::sockets(threads, bounds),
         };
         let inner = inner.map_err(raised)?;
-        let reactors = inner.reactors();
+        let reactors = inner.most_reactors();
         Ok(Engine {
             inner,
             cork: Cork::new(reactors),
@@ -158,6 +159,27 @@ impl Engine {
             .with(py, |slot| slot.replace(Arc::new(installed)));
         self.inner.set_routes(table);
         Ok(())
+    }
+
+    /// What new connections over TLS are shown, in PEM; ValueError says what is wrong with it.
+    #[pyo3(signature = (certificate, key, *, client_ca = None, client_required = false))]
+    fn set_certificates(
+        &self,
+        certificate: &[u8],
+        key: &[u8],
+        client_ca: Option<&[u8]>,
+        client_required: bool,
+    ) -> PyResult<()> {
+        let clients = client_ca.map(|authorities| ClientCertificates {
+            authorities,
+            required: client_required,
+        });
+        let certificates = Certificates {
+            chain: certificate,
+            key,
+            clients,
+        };
+        self.inner.set_certificates(&certificates).map_err(raised)
     }
 
     /// Binds a listener; gives its URL with the address really bound.

@@ -104,7 +104,7 @@ impl Engine {
         }
         let index = known.len() as u32;
         known.set_item(route, index)?;
-        for reactor in 0..self.inner.reactors() {
+        for reactor in 0..self.inner.most_reactors() {
             self.post(
                 py,
                 reactor,

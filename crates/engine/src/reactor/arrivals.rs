@@ -5,6 +5,7 @@ use super::{Reactor, Serving};
 use crate::back::Back;
 use crate::connection::{By, Connection, Stage};
 use crate::inbox::Event;
+use crate::layers::{Door, Layers};
 use crate::limits::ACCEPTS_A_TURN;
 use crate::outbox::Handover;
 use std::io;
@@ -29,6 +30,8 @@ impl<B: Back> Reactor<B> {
         self.listeners[number] = Some(Serving {
             format: crate::shared::format_of(&listener.protocol),
             protocol: listener.protocol,
+            door: listener.door,
+            reactors: listener.reactors,
             heartbeats: heartbeat_ms.map(Deadlines::new),
             heartbeat_ms: heartbeat_ms.unwrap_or(0),
         });
@@ -69,9 +72,9 @@ impl<B: Back> Reactor<B> {
         }
         self.shared.live.fetch_add(1, Relaxed);
         let load = |at: &usize| self.shared.load[*at].load(Relaxed);
-        let least = (0..self.mailboxes.len())
-            .min_by_key(load)
-            .unwrap_or(self.number);
+        let serving = self.listeners.get(listener).and_then(Option::as_ref);
+        let reactors = serving.map_or(0..0, |of| of.reactors.clone());
+        let least = reactors.min_by_key(load).unwrap_or(self.number);
         self.shared.load[least].fetch_add(1, Relaxed);
         if least == self.number {
             return self.adopt(stream, address, listener);
@@ -102,6 +105,16 @@ impl<B: Back> Reactor<B> {
             return self.uncount();
         }
         let protocol = serving.protocol.clone();
+        let door = serving.door.clone();
+        let layers = match self.layers(&door, &address) {
+            Ok(layers) => layers,
+            Err(reason) => {
+                let mut errors = crate::shared::lock(&self.statistics.wire_errors);
+                *errors.entry(reason).or_default() += 1;
+                drop(errors);
+                return self.uncount();
+            }
+        };
         let at = self.vacant.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() as u32 - 1
@@ -112,7 +125,7 @@ impl<B: Back> Reactor<B> {
             return self.uncount();
         }
         self.serial = self.serial.wrapping_add(1);
-        let stage = if protocol.has_handshake() {
+        let stage = if protocol.has_handshake() || layers.is_some() {
             Stage::Handshake
         } else {
             Stage::Open
@@ -125,6 +138,7 @@ impl<B: Back> Reactor<B> {
             protocol.peer(),
             self.now_ms,
         );
+        connection.layers = layers;
         connection.readable = true; // it may have spoken before it was watched
         connection.queued = true;
         if stage == Stage::Handshake {
@@ -136,6 +150,15 @@ impl<B: Back> Reactor<B> {
             return;
         }
         self.again.push(at);
+    }
+
+    /// What lies between this connection and its protocol.
+    fn layers(&self, door: &Door, address: &str) -> Result<Option<Box<Layers>>, &'static str> {
+        if door.is_plain() {
+            return Ok(None);
+        }
+        let certificates = self.shared.certificates();
+        door.layers(address.parse().ok(), certificates.as_ref())
     }
 
     pub(super) fn uncount(&mut self) {

@@ -186,6 +186,7 @@ impl<B: Back> Reactor<B> {
         if !frame.is_empty() {
             self.write_now(at, &frame);
         }
+        self.close_layers(at, reason);
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };

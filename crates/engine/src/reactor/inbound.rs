@@ -29,6 +29,9 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
+        if connection.layers.is_some() {
+            return self.read_through(at);
+        }
         let carried = connection.partial.len();
         if connection.need > carried + READ_BYTES {
             return self.read_long_frame(at);
@@ -61,7 +64,7 @@ impl<B: Back> Reactor<B> {
 
     /// After a read that took `count` of the `offered` bytes: a full one may have left something.
     #[inline]
-    fn has_read(&mut self, at: u32, count: usize, offered: usize) {
+    pub(super) fn has_read(&mut self, at: u32, count: usize, offered: usize) {
         self.statistics.counts.bytes_in.add(count as u64);
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             connection.readable = count == offered || connection.ended;
@@ -81,7 +84,7 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    fn read_failed(&mut self, at: u32, error: &std::io::Error) {
+    pub(super) fn read_failed(&mut self, at: u32, error: &std::io::Error) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
@@ -119,11 +122,12 @@ impl<B: Back> Reactor<B> {
     /// Beginnings of frames count against a budget of their own, as large as that of the packets
     /// that are not handled (and never less than two of the longest): whoever adds to them when it
     /// is used up has to go.
-    fn bound_partial(&mut self, at: u32) {
+    pub(super) fn bound_partial(&mut self, at: u32) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
-        let (before, now) = (connection.partial_counted, connection.partial.len());
+        let held = connection.layers.as_ref().map_or(0, |of| of.held_bytes());
+        let (before, now) = (connection.partial_counted, connection.partial.len() + held);
         connection.partial_counted = now;
         self.partial_bytes = self.partial_bytes - before + now;
         let budget = self
@@ -136,7 +140,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Ends a connection for what its peer sent, and counts why.
-    fn break_off(&mut self, at: u32, reason: &'static str) {
+    pub(super) fn break_off(&mut self, at: u32, reason: &'static str) {
         let mut errors = crate::shared::lock(&self.statistics.wire_errors);
         *errors.entry(reason).or_default() += 1;
         drop(errors);
@@ -175,7 +179,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Takes the packets out of `arena[begin..end]`, which holds what this connection has sent.
-    fn decode(&mut self, at: u32, begin: usize, end: usize) {
+    pub(super) fn decode(&mut self, at: u32, begin: usize, end: usize) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
@@ -346,11 +350,12 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Starts or stops the clock of a frame that has been begun.
-    fn watch_frame(&mut self, at: u32, whole_frames_came: bool) {
+    pub(super) fn watch_frame(&mut self, at: u32, whole_frames_came: bool) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
-        if connection.partial.is_empty() {
+        let amid = connection.layers.as_ref().is_some_and(|of| of.are_amid());
+        if connection.partial.is_empty() && !amid {
             connection.frame_since = 0;
             return;
         }

@@ -11,6 +11,7 @@ mod clock;
 mod deadlines;
 mod ends;
 mod inbound;
+mod layered;
 mod outbound;
 mod photinus;
 
@@ -19,6 +20,7 @@ use crate::connection::Connection;
 use crate::group::Groups;
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run};
+use crate::layers::{Door, Tools};
 use crate::limits::{Limits, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES};
 use crate::outbox::Handover;
 use crate::routes::Routes;
@@ -31,6 +33,7 @@ use outbound::Outbound;
 use photinus_proto::codec::Protocol;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 const NS_A_MS: u64 = 1_000_000;
@@ -78,6 +81,13 @@ pub struct Reactor<B: Back> {
     accept_retries: Deadlines,
     /// Replies of the protocol itself (a handshake's).
     reply: Vec<u8>,
+    /// Connections whose next bytes may cost a handshake's arithmetic, with their serials.
+    costly: VecDeque<(u32, u32)>,
+    tools: Tools,
+    /// As read, for layers; what comes out of them; and what they have made of what was sent.
+    raw: Vec<u8>,
+    plain: Vec<u8>,
+    wire: Vec<u8>,
     /// When the poller told us, in nanoseconds: the beginning of the stage "socket to inbox".
     told: u64,
     now_ms: u64,
@@ -91,6 +101,9 @@ pub struct Reactor<B: Back> {
 /// A listener as its connections see it.
 struct Serving {
     protocol: Arc<Protocol>,
+    door: Arc<Door>,
+    /// Reactors that its connections may live on.
+    reactors: Range<usize>,
     format: crate::outbox::FormatSet,
     heartbeats: Option<Deadlines>,
     heartbeat_ms: u64,
@@ -145,6 +158,11 @@ impl<B: Back> Reactor<B> {
             accept_again: Vec::new(),
             accept_retries: Deadlines::new(ACCEPT_RETRY_MS),
             reply: Vec::new(),
+            costly: VecDeque::new(),
+            tools: Tools::default(),
+            raw: Vec::new(),
+            plain: Vec::new(),
+            wire: Vec::new(),
             told: 0,
             now_ms: back.now() / NS_A_MS,
             draining: None,
@@ -212,7 +230,8 @@ impl<B: Back> Reactor<B> {
             return Next::Stopped;
         }
         let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
-        let more = !self.again.is_empty() || !self.accept_again.is_empty();
+        let more =
+            !self.again.is_empty() || !self.accept_again.is_empty() || !self.costly.is_empty();
         if more || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
             return Next::Again;
         }
@@ -279,6 +298,7 @@ impl<B: Back> Reactor<B> {
             }
         }
         self.ready = ready;
+        self.shake_hands();
     }
 
     /// Gives this turn's batch to Python: one lock, and one wake if Python sleeps.
@@ -432,6 +452,10 @@ impl<B: Back> Reactor<B> {
             self.trimmed_ms = self.now_ms;
             self.spare.truncate(1);
             self.out.shrink();
+            self.tools.shrink();
+            for buffer in [&mut self.raw, &mut self.plain, &mut self.wire] {
+                *buffer = Vec::new();
+            }
             self.shared.drop_spares(self.number);
             system::release_free_memory();
         }

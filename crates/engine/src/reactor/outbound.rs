@@ -9,12 +9,13 @@
 use super::Reactor;
 use crate::acquaintance::announce;
 use crate::back::{Back, Stream};
-use crate::connection::{By, Stage};
+use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
 use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
 use crate::session::{Message, Waiting, Waits, NONE};
 use photinus_proto::codec::{self, Flags, Outgoing, Protocol};
+use photinus_proto::websocket::Form;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub struct Outbound {
     /// The highest index of a push's name in it, and 1; 0: there is none.
     shared_names: u32,
     shared_messages: u64,
+    /// The same as messages of a WebSocket, and of what form.
+    pub framed: Vec<u8>,
+    pub framed_as: Option<Form>,
     names: Vec<(Arc<str>, u32)>,
     spare: Vec<OutBatch>,
     /// Bytes that wait for all connections and sessions of this reactor.
@@ -52,6 +56,8 @@ impl Outbound {
     pub fn shrink(&mut self) {
         self.scratch = Vec::new();
         self.nodes = Vec::new();
+        self.framed = Vec::new();
+        self.framed_as = None;
         self.dirty = Vec::new();
         self.receivers = Vec::new();
         self.spare.clear();
@@ -277,7 +283,7 @@ impl<B: Back> Reactor<B> {
             counts.packets_out.add(self.out.shared_messages);
             counts.dropped_unsendable.add(unsendable);
             self.name_chain(connection, self.out.shared_names);
-            self.write_now(connection, &scratch);
+            self.write_shared(connection, &scratch);
             self.out.scratch = scratch;
             return self.apply_policy(handle);
         }
@@ -329,8 +335,11 @@ impl<B: Back> Reactor<B> {
             }
         }
         self.statistics.counts.packets_out.add(messages);
-        if !scratch.is_empty() {
-            self.write_now(connection, &scratch);
+        self.out.framed_as = None;
+        match (scratch.is_empty(), all_to_groups) {
+            (true, _) => {}
+            (false, true) => self.write_shared(connection, &scratch),
+            (false, false) => self.write_now(connection, &scratch),
         }
         if all_to_groups {
             std::mem::swap(&mut self.out.shared_chain, &mut self.out.chain);
@@ -421,8 +430,17 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// Writes bytes to a connection behind what it has unsent.
+    /// Writes what the protocol says to a connection, behind what it has unsent.
+    #[inline]
     pub(super) fn write_now(&mut self, at: u32, bytes: &[u8]) {
+        match self.connections.get(at as usize) {
+            Some(Some(connection)) if connection.layers.is_none() => self.write_raw(at, bytes),
+            _ => self.write_through(at, bytes),
+        }
+    }
+
+    /// The same below all layers.
+    pub(super) fn write_raw(&mut self, at: u32, bytes: &[u8]) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
@@ -548,7 +566,13 @@ impl<B: Back> Reactor<B> {
         true
     }
 
-    fn put_unsent(&mut self, at: u32, encoded: Vec<u8>) {
+    fn put_unsent(&mut self, at: u32, mut encoded: Vec<u8>) {
+        let layered = |of: &Connection<_>| of.layers.is_some();
+        if self.connections[at as usize].as_ref().is_some_and(layered) {
+            let mut wire = Vec::new();
+            self.seal(at, &encoded, &mut wire);
+            encoded = wire;
+        }
         self.out.total += encoded.len();
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             connection.unsent = encoded;

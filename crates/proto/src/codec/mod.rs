@@ -97,6 +97,14 @@ impl Protocol {
         matches!(self, Protocol::Pomelo(_) | Protocol::Photinus(_))
     }
 
+    /// Payloads may be compressed.
+    pub fn compresses(&self) -> bool {
+        match self {
+            Protocol::Photinus(options) => !options.compress().is_empty(),
+            _ => false,
+        }
+    }
+
     /// Milliseconds between two heartbeats of the server's; `None` where there are none.
     pub fn heartbeat(&self) -> Option<u32> {
         match self {

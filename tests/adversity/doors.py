@@ -1,0 +1,117 @@
+"""What lies between a client's socket and its protocol: TLS by the standard library, WebSocket by the package
+`websockets`; so that whatever is tested of a protocol can be tested through each door."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections import deque
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import trustme
+from websockets.client import ClientProtocol
+from websockets.frames import Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from photinus.config import TlsSection
+
+SCHEMES = ("tcp", "tls", "ws", "wss")
+
+
+class Wire:
+    """Plain TCP: bytes as they are."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self.socket = plain
+
+    def write(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read(self) -> bytes:
+        """What comes next; empty at the end."""
+        return self.socket.recv(1 << 16)
+
+
+class WebSocket(Wire):
+    """The same in binary messages."""
+
+    def __init__(self, plain: socket.socket, url: str) -> None:
+        super().__init__(plain)
+        self.protocol = ClientProtocol(parse_uri(url), max_size=None)
+        self.protocol.send_request(self.protocol.connect())
+        self._messages: deque[bytes] = deque()
+        while self.protocol.state is State.CONNECTING:
+            self._exchange()
+        if self.protocol.handshake_exc is not None:
+            raise self.protocol.handshake_exc
+
+    def write(self, data: bytes) -> None:
+        self.protocol.send_binary(data)
+        self._flush()
+
+    def read(self) -> bytes:
+        while not self._messages:
+            if not self._exchange():
+                return b""
+        return self._messages.popleft()
+
+    def _exchange(self) -> bool:
+        """`False`: nothing more will come."""
+        self._flush()
+        data = self.socket.recv(1 << 16)
+        if data:
+            self.protocol.receive_data(data)
+        else:
+            self.protocol.receive_eof()
+        for event in self.protocol.events_received():
+            opcode = getattr(event, "opcode", None)
+            if opcode in (Opcode.BINARY, Opcode.TEXT, Opcode.CONT):
+                self._messages.append(bytes(getattr(event, "data", b"")))
+        self._flush()
+        return bool(data)
+
+    def _flush(self) -> None:
+        for data in self.protocol.data_to_send():
+            if data:
+                self.socket.sendall(data)
+
+
+def open_door(plain: socket.socket, url: str) -> Wire:
+    """Through the door of this listener's URL, on a connected socket."""
+    scheme = url.split("://", maxsplit=1)[0]
+    if scheme in ("tls", "wss"):
+        plain = trusting().wrap_socket(plain, server_hostname="localhost")
+    return WebSocket(plain, url) if scheme in ("ws", "wss") else Wire(plain)
+
+
+def trusting() -> ssl.SSLContext:
+    """A client's context that takes this process's certificates."""
+    context = ssl.create_default_context()
+    _authority().configure_trust(context)
+    return context
+
+
+@cache
+def certified() -> TlsSection:
+    """What a server of this process shows."""
+    return issue(Path(mkdtemp(prefix="photinus-tls-")))
+
+
+def issue(folder: Path) -> TlsSection:
+    """A new certificate in this folder."""
+    certificate = _authority().issue_cert("localhost", "127.0.0.1", "::1", key_type=trustme.KeyType.ECDSA)
+    section = TlsSection(certificate=folder / "chain.pem", key=folder / "key.pem")
+    assert section.certificate is not None
+    assert section.key is not None
+    certificate.private_key_pem.write_to_path(str(section.key))
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    section.certificate.write_bytes(chain)
+    return section
+
+
+@cache
+def _authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
