@@ -14,8 +14,8 @@ pub(super) const THRESHOLD: usize = 128;
 /// Room for the first of what is inflated: most messages of games and chats fit.
 const FIRST_ROOM: usize = 4096;
 
-/// A game's messages are short and the server's time is dear: level 1 takes a third of the time of
-/// zlib's usual 6, for some 5 % more bytes.
+/// A game's messages are short and the server's time is dear: for 1 KB of JSON, level 1 takes a third of
+/// the time of zlib's usual 6 and makes 290 bytes of it instead of 230.
 const LEVEL: Compression = Compression::fast();
 
 /// What connections of one reactor use in turn. It takes no memory before something is deflated.

@@ -161,3 +161,59 @@ fn origin(text: &str) -> Option<Box<str>> {
     };
     is_origin.then(|| text.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str, query: &[(&'static str, &'static str)]) -> Result<(Options, usize), String> {
+        let mut pairs = query.to_vec();
+        let options = Options::from_url(Content::Stream, 9, path, &mut pairs);
+        options
+            .map(|options| (options, pairs.len()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_everything_is_open() {
+        let open = Options::new(Content::Stream, 9);
+        assert_eq!(of("", &[]), Ok((open.clone(), 0)));
+        assert_eq!(
+            of("/", &[("deflate", "0"), ("format", "json")]),
+            Ok((open, 1))
+        );
+    }
+
+    #[test]
+    fn options_of_the_url() {
+        let query = [
+            ("origins", "https://a.example,http://localhost:8080,null"),
+            ("subprotocol", "v1.game"),
+            ("deflate", "1"),
+        ];
+        let (options, left) = of("/game", &query).unwrap();
+        assert_eq!((options.path.as_deref(), left), (Some("/game"), 0));
+        assert!(options.has_deflate());
+        assert_eq!(options.subprotocol.as_deref(), Some("v1.game"));
+        assert!(options.allows("null") && options.allows("http://localhost:8080"));
+        assert!(!options.allows("http://localhost"));
+    }
+
+    #[test]
+    fn an_ill_value_is_named_with_what_was_expected() {
+        for (option, value) in [
+            ("deflate", "yes"),
+            ("origins", ""),
+            ("origins", "https://a.example/"),
+            ("origins", "a.example"),
+            ("subprotocol", ""),
+            ("subprotocol", "a,b"),
+        ] {
+            let error = of("", &[(option, value)]).unwrap_err();
+            let named = format!("option {option:?} is {value:?}: expected ");
+            assert!(error.starts_with(&named), "{error}");
+        }
+        let error = of("", &[("deflate", "1"), ("deflate", "1")]).unwrap_err();
+        assert_eq!(error, "option \"deflate\" is given twice: expected once");
+    }
+}
