@@ -60,6 +60,23 @@ fn what_is_deflated_is_inflated() {
 }
 
 #[test]
+fn what_does_not_get_shorter_harms_nothing_later() {
+    let mut shared = Shared::new();
+    let mut state = 1u32;
+    for round in 0..3000 {
+        let noise: Vec<u8> = (0..256 + round)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        assert_eq!(shared.deflate(&noise), None);
+    }
+    assert!(shared.deflater.is_some(), "each was let finish");
+    assert!(shared.deflate(&[7; 256]).is_some());
+}
+
+#[test]
 fn a_bomb_takes_no_more_than_the_limit() {
     let bomb = Shared::new()
         .deflate(&vec![0; 10_000_000])
