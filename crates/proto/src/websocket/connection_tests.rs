@@ -52,7 +52,8 @@ impl Connection {
     }
 
     fn open(content: Content, max_message: usize, deflate: bool) -> Connection {
-        let mut options = Options::new(content, max_message);
+        let mut options = Options::new(content, 0);
+        options.max_message = max_message;
         options.deflate = deflate;
         let mut connection = Connection::new(options);
         assert_eq!(connection.take(REQUEST), OPEN);

@@ -14,8 +14,8 @@ pub(super) const THRESHOLD: usize = 128;
 /// Room for the first of what is inflated: most messages of games and chats fit.
 const FIRST_ROOM: usize = 4096;
 
-/// A game's messages are short and the server's time is dear: level 1 takes a third of the time of
-/// zlib's usual 6, for some 5 % more bytes.
+/// A game's messages are short and the server's time is dear: for 1 KB of JSON, level 1 takes a third of
+/// the time of zlib's usual 6 and makes 290 bytes of it instead of 230.
 const LEVEL: Compression = Compression::fast();
 
 /// What connections of one reactor use in turn. It takes no memory before something is deflated.
@@ -47,6 +47,8 @@ impl Shared {
             .try_for_each(|piece| inflate_piece(inflater, piece, start + limit, out));
         if inflated.is_err() {
             out.truncate(start);
+            // What was left in the middle of something broken is not worth trusting a reset.
+            self.inflater = None;
         }
         inflated
     }
@@ -59,14 +61,15 @@ impl Shared {
         deflater.reset();
         let out = &mut self.deflated;
         out.clear();
-        // One that does not get shorter is not worth finishing. A sync flush is done when it leaves
-        // room in the output.
-        out.reserve(message.len() + TAIL.len());
+        // Nine bits are the most that a literal takes at this level; a sync flush is done when it
+        // leaves room.
+        out.reserve(message.len() + message.len() / 8 + 64);
         let limit = out.capacity();
-        deflater
-            .compress_vec(message, out, FlushCompress::Sync)
-            .ok()?;
-        if out.len() == limit || deflater.total_in() != message.len() as u64 {
+        let deflated = deflater.compress_vec(message, out, FlushCompress::Sync);
+        if deflated.is_err() || out.len() == limit || deflater.total_in() != message.len() as u64 {
+            // Should it not have finished, it must not be used again: zlib-rs 0.6 keeps where its
+            // pending output began across a reset, and runs out of room there later.
+            self.deflater = None;
             return None;
         }
         let deflated = out.strip_suffix(&TAIL)?;

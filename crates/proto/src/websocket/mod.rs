@@ -92,8 +92,8 @@ pub mod code {
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
-/// What a close says of the client's fault.
-fn close_code(error: WireError) -> u16 {
+/// The code of a close for what the client has done, here or in the protocol inside.
+pub fn close_code(error: WireError) -> u16 {
     match error {
         WireError::TooLong => code::TOO_LONG,
         WireError::TextFrame => code::UNSUPPORTED,

@@ -6,6 +6,10 @@ use super::{Content, Form, MESSAGE_HEAD};
 use crate::codec::PAYLOAD_LIMIT;
 use crate::error::OptionError;
 
+/// A message of a stream may hold the longest packet, its framing, and what else a client says in one
+/// turn: as much again as the longest packet is unless configured.
+const STREAM_SLACK: usize = 65_536;
+
 /// What a listener's connections have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -13,20 +17,25 @@ pub struct Options {
     pub(super) origins: Box<[Box<str>]>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) deflate: bool,
+    /// Bytes of one message of a client's, however many fragments it is in, and inflated.
     pub(super) max_message: usize,
     pub(super) content: Content,
 }
 
 impl Options {
-    /// `max_message` bounds, in bytes, one message of a client's, however many fragments it is in,
-    /// and inflated. Everything else is as open as it can be: any path, any origin, no compression.
-    pub fn new(content: Content, max_message: usize) -> Options {
+    /// `max_payload` bounds, in bytes, the payload of one packet (1.3). Everything else is as open as
+    /// it can be: any path, any origin, no compression.
+    pub fn new(content: Content, max_payload: usize) -> Options {
+        let beside = match content {
+            Content::Stream => STREAM_SLACK,
+            Content::Messages => 0,
+        };
         Options {
             path: None,
             origins: Box::default(),
             subprotocol: None,
             deflate: false,
-            max_message: max_message.min(PAYLOAD_LIMIT),
+            max_message: max_payload.saturating_add(beside).min(PAYLOAD_LIMIT),
             content,
         }
     }
@@ -35,11 +44,11 @@ impl Options {
     /// the query is taken out of `pairs`; the rest is the protocol's.
     pub fn from_url<'a>(
         content: Content,
-        max_message: usize,
+        max_payload: usize,
         path: &str,
         pairs: &mut Vec<(&'a str, &'a str)>,
     ) -> Result<Options, OptionError> {
-        let mut options = Options::new(content, max_message);
+        let mut options = Options::new(content, max_payload);
         if !matches!(path, "" | "/") {
             options.path = Some(path.into());
         }
@@ -160,4 +169,60 @@ fn origin(text: &str) -> Option<Box<str>> {
         None => text == "null",
     };
     is_origin.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str, query: &[(&'static str, &'static str)]) -> Result<(Options, usize), String> {
+        let mut pairs = query.to_vec();
+        let options = Options::from_url(Content::Stream, 9, path, &mut pairs);
+        options
+            .map(|options| (options, pairs.len()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_everything_is_open() {
+        let open = Options::new(Content::Stream, 9);
+        assert_eq!(of("", &[]), Ok((open.clone(), 0)));
+        assert_eq!(
+            of("/", &[("deflate", "0"), ("format", "json")]),
+            Ok((open, 1))
+        );
+    }
+
+    #[test]
+    fn options_of_the_url() {
+        let query = [
+            ("origins", "https://a.example,http://localhost:8080,null"),
+            ("subprotocol", "v1.game"),
+            ("deflate", "1"),
+        ];
+        let (options, left) = of("/game", &query).unwrap();
+        assert_eq!((options.path.as_deref(), left), (Some("/game"), 0));
+        assert!(options.has_deflate());
+        assert_eq!(options.subprotocol.as_deref(), Some("v1.game"));
+        assert!(options.allows("null") && options.allows("http://localhost:8080"));
+        assert!(!options.allows("http://localhost"));
+    }
+
+    #[test]
+    fn an_ill_value_is_named_with_what_was_expected() {
+        for (option, value) in [
+            ("deflate", "yes"),
+            ("origins", ""),
+            ("origins", "https://a.example/"),
+            ("origins", "a.example"),
+            ("subprotocol", ""),
+            ("subprotocol", "a,b"),
+        ] {
+            let error = of("", &[(option, value)]).unwrap_err();
+            let named = format!("option {option:?} is {value:?}: expected ");
+            assert!(error.starts_with(&named), "{error}");
+        }
+        let error = of("", &[("deflate", "1"), ("deflate", "1")]).unwrap_err();
+        assert_eq!(error, "option \"deflate\" is given twice: expected once");
+    }
 }
