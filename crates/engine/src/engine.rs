@@ -87,7 +87,7 @@ impl Engine {
             0 => EVENTS_A_LED_TURN,
             _ => EVENTS_A_TURN,
         };
-        let shared = Arc::new(Shared::new(reactors)?);
+        let shared = Arc::new(Shared::new(reactors, &limits)?);
         let mut backs = Vec::new();
         let mut wakers = Vec::new();
         for _ in 0..reactors {
@@ -121,7 +121,7 @@ impl Engine {
 
     /// In memory, with one reactor that runs when [`turn`](Engine::turn) is called.
     pub fn memory(limits: Limits) -> Result<Engine, EngineError> {
-        let shared = Arc::new(Shared::new(1)?);
+        let shared = Arc::new(Shared::new(1, &limits)?);
         let mailboxes: Arc<[Mailbox]> = [Mailbox::new(None)].into();
         let hub = Hub::default();
         let reactor = Reactor::new(
