@@ -125,12 +125,12 @@ impl Simulation {
             max_payload: 100_100,
             sessions,
             connections: sessions + random.below(9),
-            handshakes: 2 + random.below(8),
+            handshakes: [1024, 2][usize::from(random.chance(50))],
             session_packets_per_s: [0, 20][usize::from(random.chance(10))],
             session_bytes_per_s: 0,
             inbound_session_bytes: 1_024 << random.below(9),
             inbound_total_bytes: 4_096 << random.below(12),
-            outbound_session_bytes: 4_096 << random.below(10),
+            outbound_session_bytes: 4_096 << random.below(8),
             outbound_total_bytes: 65_536 << random.below(8),
             ..Limits::default()
         };
