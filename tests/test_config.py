@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import pytest
 
-from photinus.config import Config, load
+from photinus.config import Config, Limits, load
+from photinus.engine import Engine
 from photinus.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -87,3 +86,12 @@ def test_what_is_wrong_in_the_environment_is_named() -> None:
 def test_a_file_that_is_not_there(file: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(file, {})
+
+
+def test_each_limit_is_documented_and_the_engines() -> None:
+    table = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
+    documented = table.findall((Path(__file__).parents[1] / "docs" / "limits.md").read_text())
+    assert sorted(documented) == sorted(Limits.__struct_fields__)
+    with pytest.raises(ValueError, match="there is no limit") as raised:
+        Engine(memory=True, limits={"nonsense": 1})
+    assert sorted(re.findall(r"\w+", str(raised.value).split("there are ")[1])) == sorted(documented)

@@ -23,7 +23,9 @@ ENVIRONMENT_PREFIX = "PHOTINUS_"
 
 # The engine itself knows each limit's range; here are those of the units.
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+AnyCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+AnyBytes = Annotated[int, Meta(ge=0, le=2**40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=24 * 3600 * 1000)]
 # More reactors than a large machine has cores is a mistake in the unit.
 Threads = Annotated[int, Meta(ge=0, le=256)]
@@ -84,7 +86,8 @@ class TlsSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """[limits]: what bounds the engine's memory and patience. Left out: the engine's defaults."""
+    """[limits]: what bounds the engine's memory and patience. Left out: the defaults,
+    which docs/limits.md gives with the reasons."""
 
     max_payload: Bytes | UnsetType = UNSET
     """Bytes of the longest payload that a client may send."""
@@ -100,6 +103,21 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that were sent and that a reactor has not yet looked at; above it the sender waits."""
     sessions: Count | UnsetType = UNSET
     """Sessions at one time; more are turned away."""
+    connections: AnyCount | UnsetType = UNSET
+    """Connections at one time, with those that are no sessions yet or any more; more are reset. 0: as many as
+    the process may have open files, less some for itself."""
+    connections_per_address: AnyCount | UnsetType = UNSET
+    """Connections at one time from one address, of IPv6 from one /64; more are reset. 0: any number."""
+    accepts_per_address: AnyCount | UnsetType = UNSET
+    """New connections a second from one address, four seconds' worth at once; more are reset. 0: any number."""
+    limit_loopback: bool | UnsetType = UNSET
+    """Whether these two also hold for this machine's own addresses (127.0.0.0/8 and ::1)."""
+    handshakes: Count | UnsetType = UNSET
+    """Connections at one time whose handshake is not done; more are reset."""
+    session_packets_per_s: AnyCount | UnsetType = UNSET
+    """Frames a second from one session, ten seconds' worth at once; above it the session ends. 0: any number."""
+    session_bytes_per_s: AnyBytes | UnsetType = UNSET
+    """The same in bytes. 0: any number."""
     handshake_ms: Milliseconds | UnsetType = UNSET
     """Milliseconds in which a handshake must be done."""
     frame_ms: Milliseconds | UnsetType = UNSET

@@ -22,7 +22,7 @@ class Ended(Exception):
 class Client:
     """Speaks the protocol of the listener's URL; with `hello` its handshake, if it has one, is done first."""
 
-    def __init__(self, url: str, *, hello: bool = True, receive_buffer: int = 0) -> None:
+    def __init__(self, url: str, *, hello: bool = True, receive_buffer: int = 0, source: str = "") -> None:
         parts = urlsplit(url)
         family = socket.AF_INET6 if ":" in str(parts.hostname) else socket.AF_INET
         self.protocol = parse_qs(parts.query)["protocol"][0]
@@ -33,6 +33,8 @@ class Client:
             # Before connecting: later the window has been offered already.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect((parts.hostname, parts.port))
         except OSError:
             self.socket.close()

@@ -1,7 +1,9 @@
 //! What a reactor stands on: sockets and the system's clock, or memory with time passed in.
 
 use crate::limits::EVENTS_A_TURN;
+use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where a reactor's events come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub trait Back: Send + 'static {
     /// Takes connections from this socket, told of under this number.
     fn listen(&mut self, listener: usize, socket: mio::net::TcpListener) -> io::Result<()>;
 
-    /// The next connection that waits at this listener, and the peer's address as text.
-    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, String)>;
+    /// The next connection that waits at this listener, and where it comes from.
+    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Address)>;
 
     /// From now on `poll` tells of this stream under this number.
     fn watch(&mut self, stream: &mut Self::Stream, connection: u32) -> io::Result<()>;
@@ -67,4 +69,32 @@ pub trait Stream: Send {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// The peer sees the end once it has read what was written.
     fn finish(&mut self);
+    /// The end, at once: what was sent is lost, and the system keeps nothing of the connection.
+    fn reset(self);
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    Socket(SocketAddr),
+    /// A client of the memory back, by its number.
+    Memory(u64),
+}
+
+impl Address {
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Address::Socket(address) => Some(address.ip()),
+            Address::Memory(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Socket(address) => address.fmt(f),
+            Address::Memory(number) => write!(f, "memory:{number}"),
+        }
+    }
 }

@@ -4,12 +4,15 @@
 //! come whole, or bytes that the socket did not take, are kept here.
 
 use crate::acquaintance::Acquaintance;
+use crate::gate::Guest;
 use crate::handle::Handle;
 use crate::layers::Layers;
 use photinus_proto::codec::Peer;
 
 pub struct Connection<S> {
     pub stream: S,
+    /// What it counts for against the limits.
+    pub guest: Guest,
     /// Tells this connection from an earlier one with the same number.
     pub serial: u32,
     pub listener: u16,
@@ -88,9 +91,18 @@ impl By {
 }
 
 impl<S> Connection<S> {
-    pub fn new(stream: S, serial: u32, listener: u16, stage: Stage, peer: Peer, now: u64) -> Self {
+    pub fn new(
+        stream: S,
+        guest: Guest,
+        serial: u32,
+        listener: u16,
+        stage: Stage,
+        peer: Peer,
+        now: u64,
+    ) -> Self {
         Connection {
             stream,
+            guest,
             serial,
             listener,
             stage,

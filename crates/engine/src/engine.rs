@@ -94,7 +94,7 @@ impl Engine {
         }
         system::raise_open_files();
         let reactors = if threads == 0 { 2 } else { threads };
-        let shared = Arc::new(Shared::new(reactors)?);
+        let shared = Arc::new(Shared::new(reactors, &limits)?);
         let mut backs = Vec::new();
         let mut wakers = Vec::new();
         for number in 0..reactors {
@@ -132,7 +132,7 @@ impl Engine {
 
     /// In memory, with one reactor that runs when [`turn`](Engine::turn) is called.
     pub fn memory(limits: Limits) -> Result<Engine, EngineError> {
-        let shared = Arc::new(Shared::new(1)?);
+        let shared = Arc::new(Shared::new(1, &limits)?);
         let mailboxes: Arc<[Mailbox]> = [Mailbox::new(None)].into();
         let hub = Hub::default();
         let reactor = Reactor::new(

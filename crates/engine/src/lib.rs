@@ -10,6 +10,7 @@ mod acquaintance;
 pub mod back;
 pub mod connection;
 pub mod engine;
+pub mod gate;
 mod group;
 pub mod handle;
 pub mod histogram;

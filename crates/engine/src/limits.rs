@@ -1,102 +1,111 @@
 //! Every bound of the engine, with its default and why that number.
 
-/// Bounds of one engine. Sizes in bytes, times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+use crate::handle::{REACTORS, SLOTS_A_REACTOR};
+
+/// Declares each limit once: its name, default, and the values that it may be given.
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $default:expr, $least:expr => $most:expr;)*) => {
+        /// Bounds of one engine. Sizes in bytes, times in milliseconds.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits { $($(#[$doc])* pub $name: $kind),* }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Limits { $($name: $default),* }
+            }
+        }
+
+        impl Limits {
+            /// Sets one limit by its name. The error says what was expected.
+            pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
+                let (least, most) = match name {
+                    $(stringify!($name) => ($least, $most),)*
+                    _ => {
+                        let names = NAMES.join(", ");
+                        return Err(format!("there is no limit {name:?}; there are {names}"));
+                    }
+                };
+                if !(least..=most).contains(&value) {
+                    return Err(format!("limit {name}: expected {least} to {most}, not {value}"));
+                }
+                match name {
+                    $(stringify!($name) => self.$name = value as $kind,)*
+                    _ => unreachable!("a name that was found above"),
+                }
+                Ok(())
+            }
+        }
+
+        pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+/// What pomelo's 24-bit length can count, less its own framing.
+const LARGEST_PAYLOAD: u64 = (16 << 20) - 1024;
+/// A larger number of bytes is a mistake in the unit.
+const LARGEST: u64 = 1 << 40;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// More is faster than any machine: a mistake in the unit.
+const FASTEST: u64 = 1 << 30;
+const EVERY_SESSION: u64 = SLOTS_A_REACTOR as u64 * REACTORS as u64;
+
+limits! {
     /// Largest payload that a client may send in one packet. 64 KiB: game packets are below 1 KiB, a snapshot
     /// below this; a client that declares more is wrong or hostile.
-    pub max_payload: usize,
+    max_payload: usize = 64 << 10, 16 => LARGEST_PAYLOAD;
     /// Sessions at once. 20,000 open files are what a process commonly may have.
-    pub sessions: usize,
+    sessions: usize = 19_000, 1 => EVERY_SESSION;
+    /// Connections at once, counted from their acceptance: sessions, handshakes, those that wait. 0: as many
+    /// as there may be open files, less [`RESERVED_FILES`].
+    connections: usize = 0, 0 => EVERY_SESSION;
+    /// Connections at once from one address (of IPv6: one /64, which is what a customer is given); 0: any
+    /// number. 256: a school or an internet cafe behind one address gets in; one machine alone
+    /// needs 75 addresses to take all sessions.
+    connections_per_address: usize = 256, 0 => EVERY_SESSION;
+    /// New connections a second from one address, with [`ACCEPT_BURST_S`] seconds' worth at once; 0: any number.
+    /// 64: so all 256 of an address may come back at once after an interruption.
+    accepts_per_address: u64 = 64, 0 => FASTEST;
+    /// Whether the two above also hold for loopback addresses. They do not: who connects from this machine is
+    /// a reverse proxy, for many others, or somebody who could do worse.
+    limit_loopback: u64 = 0, 0 => 1;
+    /// Connections at once whose handshake is not done. 1,024: as many as come in a storm after a restart while
+    /// one round trip lasts, at 10,000 a second; with 16 KiB each for TLS they take 16 MiB.
+    handshakes: usize = 1024, 1 => EVERY_SESSION;
+    /// Frames a second from one session, with [`SESSION_BURST_S`] seconds' worth at once; 0: any number.
+    /// 10,000: a hundred times what a client sends that tells three things with each picture of its display,
+    /// and what a test on the same machine reaches that waits for each answer; one session alone takes a
+    /// tenth of a loop whose handlers need 10 us.
+    session_packets_per_s: u64 = 10_000, 0 => FASTEST;
+    /// The same in bytes. 4 MiB: no player's line sends so much.
+    session_bytes_per_s: u64 = 4 << 20, 0 => LARGEST;
     /// What one session may have unhandled in the inbox; past it its socket is not read.
     /// 256 KiB: four of the largest packets, or some 2,600 of 64 bytes.
-    pub inbound_session_bytes: usize,
+    inbound_session_bytes: usize = 256 << 10, 1024 => LARGEST;
     /// The same for all sessions of a reactor together. 64 MiB: a second of 500 k packets/s.
-    pub inbound_total_bytes: usize,
+    inbound_total_bytes: usize = 64 << 20, 1024 => LARGEST;
     /// What may wait for one slow reader before its policy acts. 1 MiB: seconds of ordinary traffic.
-    pub outbound_session_bytes: usize,
+    outbound_session_bytes: usize = 1 << 20, 1024 => LARGEST;
     /// The same for all sessions of a reactor together.
-    pub outbound_total_bytes: usize,
+    outbound_total_bytes: usize = 256 << 20, 1024 => LARGEST;
     /// What Python may have handed over that a reactor has not yet looked at; past it `send` waits.
-    pub outbox_bytes: usize,
+    outbox_bytes: usize = 64 << 20, 1024 => LARGEST;
     /// A connection that has not finished its handshake by then is closed.
-    pub handshake_ms: u64,
+    handshake_ms: u64 = 5_000, 1 => DAY_MS;
     /// A frame that was begun is finished by then, or its connection is closed.
-    pub frame_ms: u64,
+    frame_ms: u64 = 10_000, 1 => DAY_MS;
     /// How long a closing connection may take to read what was sent to it last.
-    pub linger_ms: u64,
+    linger_ms: u64 = 2_000, 1 => DAY_MS;
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_payload: 64 << 10,
-            sessions: 19_000,
-            inbound_session_bytes: 256 << 10,
-            inbound_total_bytes: 64 << 20,
-            outbound_session_bytes: 1 << 20,
-            outbound_total_bytes: 256 << 20,
-            outbox_bytes: 64 << 20,
-            handshake_ms: 5_000,
-            frame_ms: 10_000,
-            linger_ms: 2_000,
-        }
-    }
-}
-
-impl Limits {
-    /// Sets one limit by its name. The error says what was expected.
-    pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
-        if !NAMES.contains(&name) {
-            let names = NAMES.join(", ");
-            return Err(format!("there is no limit {name:?}; there are {names}"));
-        }
-        const LARGEST_PAYLOAD: u64 = 16 << 20; // pomelo's 24-bit length
-        let (least, most) = match name {
-            "max_payload" => (16, LARGEST_PAYLOAD - 1024),
-            "sessions" => (
-                1,
-                crate::handle::SLOTS_A_REACTOR as u64 * crate::handle::REACTORS as u64,
-            ),
-            "handshake_ms" | "frame_ms" | "linger_ms" => (1, 24 * 3600 * 1000),
-            _ => (1024, 1 << 40),
-        };
-        if !(least..=most).contains(&value) {
-            return Err(format!(
-                "limit {name}: expected {least} to {most}, not {value}"
-            ));
-        }
-        let size = value as usize;
-        match name {
-            "max_payload" => self.max_payload = size,
-            "sessions" => self.sessions = size,
-            "inbound_session_bytes" => self.inbound_session_bytes = size,
-            "inbound_total_bytes" => self.inbound_total_bytes = size,
-            "outbound_session_bytes" => self.outbound_session_bytes = size,
-            "outbound_total_bytes" => self.outbound_total_bytes = size,
-            "outbox_bytes" => self.outbox_bytes = size,
-            "handshake_ms" => self.handshake_ms = value,
-            "frame_ms" => self.frame_ms = value,
-            "linger_ms" => self.linger_ms = value,
-            _ => unreachable!("a name that is in NAMES"),
-        }
-        Ok(())
-    }
-}
-
-pub const NAMES: [&str; 10] = [
-    "max_payload",
-    "sessions",
-    "inbound_session_bytes",
-    "inbound_total_bytes",
-    "outbound_session_bytes",
-    "outbound_total_bytes",
-    "outbox_bytes",
-    "handshake_ms",
-    "frame_ms",
-    "linger_ms",
-];
-
+/// How many seconds' worth of its rate an address may connect at once: all that it may have open.
+pub const ACCEPT_BURST_S: u64 = 4;
+/// How many seconds' worth of its rate a session may send at once: what a mobile client has kept for as
+/// long as its network was away.
+pub const SESSION_BURST_S: u64 = 10;
+/// What a client is told who is turned away: by then some have left, and it has not become impatient.
+pub const RETRY_AFTER_MS: u32 = 5_000;
+/// Open files that are no connections: listeners, pollers, the application's own files and databases.
+pub const RESERVED_FILES: u64 = 256;
 /// How much one `read` takes at most: one connection's share of a turn, so that none starves another.
 pub const READ_BYTES: usize = 64 << 10;
 /// A batch's arena. Four full reads, and small enough to stay in the second-level cache.
@@ -147,7 +156,8 @@ mod tests {
     fn each_name_sets_its_limit() {
         for name in NAMES {
             let mut limits = Limits::default();
-            limits.set(name, 4096).unwrap();
+            let values = [4096, 1].map(|value| limits.set(name, value).is_ok());
+            assert!(values.contains(&true), "{name}");
             assert_ne!(limits, Limits::default(), "{name}");
         }
     }
@@ -155,13 +165,16 @@ mod tests {
     #[test]
     fn errors_name_what_was_expected() {
         let mut limits = Limits::default();
-        assert!(limits
-            .set("nonsense", 0)
-            .unwrap_err()
-            .contains("max_payload"));
-        assert!(limits
-            .set("sessions", 0)
-            .unwrap_err()
-            .contains("expected 1 to"));
+        let unknown = limits.set("nonsense", 0).unwrap_err();
+        assert!(unknown.contains("max_payload"), "{unknown}");
+        let out_of_range = limits.set("sessions", 0).unwrap_err();
+        assert!(out_of_range.contains("expected 1 to"), "{out_of_range}");
+    }
+
+    #[test]
+    fn an_address_may_open_all_its_connections_at_once() {
+        let limits = Limits::default();
+        let burst = limits.accepts_per_address * ACCEPT_BURST_S;
+        assert!(burst >= limits.connections_per_address as u64);
     }
 }

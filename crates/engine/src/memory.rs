@@ -3,7 +3,7 @@
 //! A pipe holds [`PIPE_BYTES`] each way, as a socket buffer would, so a client that never reads
 //! blocks its server and a server that does not read blocks its client.
 
-use crate::back::{Back, Ready, Source, Stream};
+use crate::back::{Address, Back, Ready, Source, Stream};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -44,7 +44,7 @@ struct Pipe {
 /// The server's end.
 pub struct MemoryStream {
     pipe: Arc<Mutex<Pipe>>,
-    name: String,
+    address: Address,
 }
 
 /// The client's end, held by a test.
@@ -85,7 +85,7 @@ impl Hub {
     pub fn connect(&self, listener: usize) -> Option<MemoryConnection> {
         let mut state = lock(&self.0);
         state.clients += 1;
-        let name = format!("memory:{}", state.clients);
+        let address = Address::Memory(state.clients);
         let pipe = Arc::new(Mutex::new(Pipe {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
@@ -97,7 +97,7 @@ impl Hub {
         let waiting = state.listeners.get_mut(listener)?.as_mut()?;
         waiting.push_back(MemoryStream {
             pipe: pipe.clone(),
-            name,
+            address,
         });
         state.touched_listeners.insert(listener);
         drop(state);
@@ -147,13 +147,13 @@ impl Back for Memory {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn accept(&mut self, listener: usize) -> io::Result<(MemoryStream, String)> {
+    fn accept(&mut self, listener: usize) -> io::Result<(MemoryStream, Address)> {
         let mut state = lock(&self.hub.0);
         let waiting = state.listeners.get_mut(listener).and_then(Option::as_mut);
         match waiting.and_then(VecDeque::pop_front) {
             Some(stream) => {
-                let name = stream.name.clone();
-                Ok((stream, name))
+                let address = stream.address;
+                Ok((stream, address))
             }
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -210,6 +210,10 @@ impl Stream for MemoryStream {
 
     fn finish(&mut self) {
         lock(&self.pipe).server_finished = true;
+    }
+
+    fn reset(self) {
+        lock(&self.pipe).to_client.clear();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Items of one batch are carried out in order, batches of one reactor in the order of their push.
 
+use crate::gate::Guest;
 use crate::handle::Handle;
 use crate::inbox::Batch;
 
@@ -105,6 +106,7 @@ pub enum Handover {
         stream: mio::net::TcpStream,
         address: String,
         listener: usize,
+        guest: Guest,
     },
     /// Serve this listener's connections; one reactor also gets its socket.
     Listen {

@@ -10,6 +10,7 @@
 use crate::handle::{Handle, SLOTS_A_REACTOR};
 use crate::limits::QUARANTINE_MS;
 use crate::outbox::What;
+use crate::rate::Spent;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Session {
     pub paused: bool,
     /// What of its packets is not handled yet, by cost.
     pub unhandled: usize,
+    /// What it has sent lately.
+    pub spent: Spent,
     pub waiting: Option<Box<Waiting>>,
     /// What this turn has for it: first and last node of a chain (`reactor/outbound.rs`).
     pub chain: (u32, u32),
@@ -176,6 +179,7 @@ impl Session {
             listener: 0,
             paused: false,
             unhandled: 0,
+            spent: Spent::default(),
             waiting: None,
             chain: (NONE, NONE),
             groups: Vec::new(),

@@ -1,8 +1,9 @@
 //! What the threads of one engine share: the inbox, the reactors' mailboxes, tables replaced whole.
 
+use crate::gate::Gate;
 use crate::inbox::Batch;
 use crate::layers::Door;
-use crate::limits::SPARE_BATCHES;
+use crate::limits::{Limits, SPARE_BATCHES};
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::routes::Routes;
 use crate::statistics::Statistics;
@@ -17,9 +18,7 @@ pub struct Shared {
     /// From all reactors to Python, and the word that wakes it.
     pub inbox: Channel<Box<Batch>>,
     pub python: Event,
-    /// Connections of all reactors, and of each (by which new ones are shared out).
-    pub live: AtomicUsize,
-    pub load: Vec<AtomicUsize>,
+    pub gate: Arc<Gate>,
     pub statistics: Vec<Arc<Statistics>>,
     /// Emptied outbox batches of each reactor, to be filled again.
     spares: Vec<Mutex<Vec<OutBatch>>>,
@@ -84,12 +83,11 @@ impl Mailbox {
 }
 
 impl Shared {
-    pub fn new(reactors: usize) -> std::io::Result<Shared> {
+    pub fn new(reactors: usize, limits: &Limits) -> std::io::Result<Shared> {
         Ok(Shared {
             inbox: Channel::default(),
             python: Event::new()?,
-            live: AtomicUsize::new(0),
-            load: (0..reactors).map(|_| AtomicUsize::new(0)).collect(),
+            gate: Arc::new(Gate::new(reactors, limits)),
             statistics: (0..reactors).map(|_| Arc::default()).collect(),
             spares: (0..reactors).map(|_| Mutex::default()).collect(),
             failure: Mutex::default(),

@@ -1,6 +1,6 @@
 //! The back that serves: TCP sockets, the system's poller and clock.
 
-use crate::back::{Back, Ready, Source, Stream};
+use crate::back::{Address, Back, Ready, Source, Stream};
 use crate::system::{self, Sleeper};
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -149,18 +149,18 @@ impl Back for Sockets {
         Ok(())
     }
 
-    fn accept(&mut self, listener: usize) -> io::Result<(TcpStream, String)> {
+    fn accept(&mut self, listener: usize) -> io::Result<(TcpStream, Address)> {
         let Some(Some(listener)) = self.listeners.get(listener) else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let (stream, address) = listener.accept()?;
-        // Merging is done here, a turn at a time; Nagle's would only delay it. A peer that is gone
-        // already makes this fail, and the first read tells.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, address.to_string()))
+        Ok((stream, Address::Socket(address)))
     }
 
     fn watch(&mut self, stream: &mut TcpStream, connection: u32) -> io::Result<()> {
+        // Merging is done here, a turn at a time; Nagle's would only delay it. A peer that is gone
+        // already makes this fail, and the first read tells.
+        let _ = stream.set_nodelay(true);
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
@@ -204,5 +204,10 @@ impl Stream for TcpStream {
     fn finish(&mut self) {
         // A peer that is gone already has nothing to be told.
         let _ = self.shutdown(std::net::Shutdown::Write);
+    }
+
+    fn reset(self) {
+        // Of a peer that is gone already nothing is kept either.
+        let _ = rustix::net::sockopt::set_socket_linger(&self, Some(Duration::ZERO));
     }
 }

@@ -61,8 +61,11 @@ counts! {
         /// Times the stand-by took the lead from the loop's thread.
         take_overs,
         accepted,
-        /// Connections closed at once because the session limit was reached.
+        /// Connections turned away because the session limit was reached.
         refused_full,
+        /// Reset as soon as they were accepted: too many connections, in all or from their address;
+        /// too often from there; too many handshakes that are not done.
+        refused_connections, refused_address, refused_rate, refused_handshakes,
         /// Accepting failed for want of descriptors or memory.
         accept_failures,
         sessions_opened,

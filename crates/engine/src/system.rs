@@ -223,6 +223,12 @@ pub fn raise_open_files() {
     }
 }
 
+/// How many files this process may have open.
+pub fn open_files() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Blocks all signals in this thread: they are for the interpreter's main thread.
 pub fn block_signals() {
     // SAFETY: the set is filled before it is used, and lives on this stack.

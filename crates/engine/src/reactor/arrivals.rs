@@ -2,14 +2,16 @@
 
 use super::deadlines::Deadlines;
 use super::{Reactor, Serving};
-use crate::back::Back;
+use crate::back::{Address, Back, Stream};
 use crate::connection::{By, Connection, Stage};
+use crate::gate::{Guest, Refusal};
+use crate::handle::Handle;
 use crate::inbox::Event;
 use crate::layers::{Door, Layers};
-use crate::limits::ACCEPTS_A_TURN;
+use crate::limits::{ACCEPTS_A_TURN, RETRY_AFTER_MS};
 use crate::outbox::Handover;
+use photinus_proto::codec::{photinus, Protocol};
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 
 impl<B: Back> Reactor<B> {
     /// Serves a listener's connections from now on.
@@ -63,21 +65,35 @@ impl<B: Back> Reactor<B> {
         self.accept_again.push(listener);
     }
 
-    /// Gives a new connection to the reactor that has the fewest sessions.
-    pub(super) fn place(&mut self, stream: B::Stream, address: String, listener: usize) {
+    /// Gives a new connection to the reactor that has the fewest, unless it is refused.
+    pub(super) fn place(&mut self, stream: B::Stream, address: Address, listener: usize) {
         self.statistics.counts.accepted.add(1);
-        if self.draining.is_some() || self.shared.live.load(Relaxed) >= self.limits.sessions {
+        if self.draining.is_some() {
             self.statistics.counts.refused_full.add(1);
             return; // dropping the stream closes it
         }
-        self.shared.live.fetch_add(1, Relaxed);
-        let load = |at: &usize| self.shared.load[*at].load(Relaxed);
-        let serving = self.listeners.get(listener).and_then(Option::as_ref);
-        let reactors = serving.map_or(0..0, |of| of.reactors.clone());
-        let least = reactors.min_by_key(load).unwrap_or(self.number);
-        self.shared.load[least].fetch_add(1, Relaxed);
+        let Some(Some(serving)) = self.listeners.get(listener) else {
+            return;
+        };
+        let gate = &self.shared.gate;
+        // A balancer speaks for many; who each is stands in its header.
+        let trusted = &serving.door.trusted;
+        let ip = address.ip().filter(|of| !trusted.has(*of));
+        let least = gate
+            .least_loaded(serving.reactors.clone())
+            .unwrap_or(self.number);
+        let handshaking = serving.protocol.has_handshake() || !serving.door.is_plain();
+        let guest = match gate.enter(least, ip, handshaking, self.told) {
+            Ok(guest) => guest,
+            Err(refusal) => {
+                self.count_refusal(refusal);
+                // A flood costs no more than this: no session is looked at, and no port is left waiting.
+                return stream.reset();
+            }
+        };
+        let address = address.to_string();
         if least == self.number {
-            return self.adopt(stream, address, listener);
+            return self.adopt(stream, address, listener, guest);
         }
         match self.back.part_with(stream) {
             Ok(stream) => {
@@ -87,22 +103,29 @@ impl<B: Back> Reactor<B> {
                         stream,
                         address,
                         listener,
+                        guest,
                     },
                     1,
                 );
             }
-            Err(stream) => self.adopt(stream, address, listener),
+            Err(stream) => self.adopt(stream, address, listener, guest),
         }
     }
 
-    pub(super) fn adopt(&mut self, mut stream: B::Stream, address: String, listener: usize) {
+    pub(super) fn adopt(
+        &mut self,
+        mut stream: B::Stream,
+        address: String,
+        listener: usize,
+        guest: Guest,
+    ) {
         let Some(Some(serving)) = self.listeners.get(listener) else {
-            return self.uncount();
+            return;
         };
         if self.draining.is_some() {
             // Another reactor accepted it before it heard of the end.
             self.statistics.counts.refused_full.add(1);
-            return self.uncount();
+            return;
         }
         let protocol = serving.protocol.clone();
         let door = serving.door.clone();
@@ -112,7 +135,7 @@ impl<B: Back> Reactor<B> {
                 let mut errors = crate::shared::lock(&self.statistics.wire_errors);
                 *errors.entry(reason).or_default() += 1;
                 drop(errors);
-                return self.uncount();
+                return;
             }
         };
         let at = self.vacant.pop().unwrap_or_else(|| {
@@ -122,7 +145,7 @@ impl<B: Back> Reactor<B> {
         if self.back.watch(&mut stream, at).is_err() {
             self.statistics.counts.accept_failures.add(1);
             self.vacant.push(at);
-            return self.uncount();
+            return;
         }
         self.serial = self.serial.wrapping_add(1);
         let stage = if protocol.has_handshake() || layers.is_some() {
@@ -132,6 +155,7 @@ impl<B: Back> Reactor<B> {
         };
         let mut connection = Connection::new(
             stream,
+            guest,
             self.serial,
             listener as u16,
             stage,
@@ -146,10 +170,22 @@ impl<B: Back> Reactor<B> {
         }
         self.connections[at as usize] = Some(connection);
         self.addresses.insert(at, address.into_boxed_str());
-        if stage == Stage::Open && !self.open_session(at) {
-            return;
-        }
         self.again.push(at);
+        if stage == Stage::Open {
+            self.open_session(at);
+        } else if self.shared.gate.is_full() && !matches!(*protocol, Protocol::Photinus(_)) {
+            self.turn_away(at, "full"); // photinus hears of it as an answer to its hello
+        }
+    }
+
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
+        let counts = &self.statistics.counts;
+        match refusal {
+            Refusal::Connections => counts.refused_connections.add(1),
+            Refusal::Address => counts.refused_address.add(1),
+            Refusal::Rate => counts.refused_rate.add(1),
+            Refusal::Handshakes => counts.refused_handshakes.add(1),
+        }
     }
 
     /// What lies between this connection and its protocol.
@@ -161,22 +197,46 @@ impl<B: Back> Reactor<B> {
         door.layers(address.parse().ok(), certificates.as_ref())
     }
 
-    pub(super) fn uncount(&mut self) {
-        self.shared.live.fetch_sub(1, Relaxed);
-        self.shared.load[self.number].fetch_sub(1, Relaxed);
+    /// No session is begun for this connection now. It is told so where its protocol can.
+    pub(super) fn turn_away(&mut self, at: u32, reason: &'static str) {
+        self.statistics.counts.refused_full.add(1);
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let Some(Some(serving)) = self.listeners.get(connection.listener as usize) else {
+            return;
+        };
+        let mut refusal = Vec::new();
+        match &*serving.protocol {
+            Protocol::Photinus(_) => photinus::refuse(reason, Some(RETRY_AFTER_MS), &mut refusal),
+            other => refusal.extend(other.refusal(connection.peer)),
+        }
+        if !refusal.is_empty() {
+            self.write_now(at, &refusal);
+        } else if serving.protocol.has_errors() {
+            connection.stage = Stage::Open; // past its handshake, the word for it is a kick
+        } else {
+            return self.close(at, By::Server, reason);
+        }
+        self.finish(Handle::NONE, at, By::Server, reason);
     }
 
-    /// The session begins, and Python is told. `false`: there was no slot, the connection is closed.
+    /// The session begins, and Python is told. `false`: there is no room, and the connection ends.
     pub(super) fn open_session(&mut self, at: u32) -> bool {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return false;
         };
         let listener = connection.listener;
+        if !self.shared.gate.session_begins() {
+            self.turn_away(at, "full");
+            return false;
+        }
         let Some(handle) = self.sessions.open(at, listener, self.now_ms) else {
-            self.statistics.counts.refused_full.add(1);
-            self.close(at, By::Server, "full");
+            self.shared.gate.session_ended();
+            self.turn_away(at, "full");
             return false;
         };
+        connection.guest.ends_handshake();
         connection.session = handle;
         connection.stage = Stage::Open;
         let serial = connection.serial;

@@ -24,7 +24,6 @@ impl<B: Back> Reactor<B> {
         if connection.session != Handle::NONE {
             self.end_session(connection.session, by, reason);
         }
-        self.uncount();
     }
 
     /// The session is over; its connection may still be lingering.
@@ -43,6 +42,7 @@ impl<B: Back> Reactor<B> {
                 .dropped_gone
                 .add(waiting.messages.len() as u64);
         }
+        self.shared.gate.session_ended();
         self.statistics.counts.sessions_closed.add(1);
         self.tell(handle, Event::Closed, by as u32, reason);
     }
@@ -53,6 +53,7 @@ impl<B: Back> Reactor<B> {
         }
         let counts = &self.statistics.counts;
         match (by, reason) {
+            (By::Server, "full") => {} // counted when it was turned away
             (By::Client, _) => counts.closed_left.add(1),
             (By::Network, "heartbeat") => counts.closed_heartbeat.add(1),
             (By::Network, _) => counts.closed_reset.add(1),
@@ -160,6 +161,7 @@ impl<B: Back> Reactor<B> {
             return;
         }
         connection.stage = Stage::Lingering;
+        connection.guest.ends_handshake();
         connection.session = Handle::NONE;
         self.partial_bytes -= std::mem::take(&mut connection.partial_counted);
         connection.partial = Vec::new();

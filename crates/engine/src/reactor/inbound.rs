@@ -111,8 +111,12 @@ impl<B: Back> Reactor<B> {
             Ok(0) => self.close(at, By::Client, "left"),
             Ok(count) => {
                 connection.partial.extend_from_slice(&place[..count]);
+                let handle = connection.session;
                 self.has_read(at, count, wanted);
                 self.bound_partial(at);
+                if !self.allow(handle, 0, count) {
+                    self.break_off(at, "flood");
+                }
             }
             Err(error) => self.read_failed(at, &error),
         }
@@ -193,6 +197,8 @@ impl<B: Back> Reactor<B> {
         let protocol = serving.protocol.clone();
         let mut peer = connection.peer;
         let handle = connection.session;
+        let fresh = end - begin - connection.partial.len();
+        let (items, mut frames) = (self.batch.items.len(), 0);
         let (mut from, mut used) = (begin, begin);
         let mut run = Run {
             handle,
@@ -204,7 +210,9 @@ impl<B: Back> Reactor<B> {
         let mut tail = end;
         let (mut counted, mut left) = (0, false);
         let ended = loop {
-            match protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply) {
+            let step = protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply);
+            frames += u64::from(!matches!(step, Ok(Decoded::Incomplete { .. })));
+            match step {
                 Ok(Decoded::Packet { consumed, packet }) => {
                     counted += u32::from(!packet.flags.droppable);
                     let item = self.item(at, handle, from, packet, &mut tail);
@@ -267,6 +275,10 @@ impl<B: Back> Reactor<B> {
                 Err(error) => break Err(error),
             }
         };
+        if !self.allow(handle, frames, fresh) {
+            self.batch.items.truncate(items); // nobody was told of them
+            return self.break_off(at, "flood");
+        }
         let extra = tail - end;
         self.batch.used = if extra > 0 { tail } else { used };
         if run.packets > 0 {
@@ -312,6 +324,16 @@ impl<B: Back> Reactor<B> {
                 self.break_off(at, error.reason());
             }
         }
+    }
+
+    /// Takes so much from what its session may send. `false`: that is more than there is.
+    #[inline]
+    fn allow(&mut self, handle: Handle, frames: u64, bytes: usize) -> bool {
+        let Some(session) = self.sessions.live(handle) else {
+            return true; // a handshake, which is bounded itself
+        };
+        let spent = &mut session.spent;
+        self.rates.allow(spent, frames, bytes as u64, self.told)
     }
 
     fn write_reply(&mut self, at: u32) {

@@ -112,6 +112,11 @@ impl<B: Back> Reactor<B> {
         }) = passed
         {
             self.addresses.insert(at, source.to_string().into());
+            if let Err(refusal) = connection.guest.comes_from(Some(source.ip()), self.told) {
+                self.count_refusal(refusal);
+                self.close(at, By::Server, "full");
+                return false;
+            }
         }
         if open && begins && !self.has_handshake(at) && !self.open_session(at) {
             return false;

@@ -23,6 +23,7 @@ use crate::inbox::{Batch, Event, Item, Run};
 use crate::layers::{Door, Tools};
 use crate::limits::{Limits, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES};
 use crate::outbox::Handover;
+use crate::rate::SessionRates;
 use crate::routes::Routes;
 use crate::session::{Sessions, NONE};
 use crate::shared::{Mailbox, Shared};
@@ -67,6 +68,7 @@ pub struct Reactor<B: Back> {
     /// Not read because the whole inbox's budget is used up.
     held_back: Vec<(u32, u32)>,
     paused_sessions: usize,
+    rates: SessionRates,
     /// Cost of all packets of this reactor that Python has not handled.
     unhandled: usize,
     /// Bytes of frames of which only a part has come, of all connections.
@@ -148,6 +150,7 @@ impl<B: Back> Reactor<B> {
             again: Vec::new(),
             held_back: Vec::new(),
             paused_sessions: 0,
+            rates: SessionRates::new(&limits),
             unhandled: 0,
             partial_bytes: 0,
             out: Outbound::default(),

@@ -98,10 +98,12 @@ impl<B: Back> Reactor<B> {
                     stream,
                     address,
                     listener,
-                } => match self.back.adopt(stream) {
-                    Some(stream) => self.adopt(stream, address, listener),
-                    None => self.uncount(),
-                },
+                    guest,
+                } => {
+                    if let Some(stream) = self.back.adopt(stream) {
+                        self.adopt(stream, address, listener, guest);
+                    }
+                }
                 Handover::Listen { listener, socket } => self.serve(listener, socket),
                 Handover::Drain { reason } => {
                     self.carry_out(); // what was sent before it comes before the end

@@ -1,8 +1,9 @@
 //! Who is there: openings and ends in order, handles, refusals.
 
-use crate::world::{frame, packets, pomelo, World, ACK, HELLO, LENGTH, POMELO, SAY};
+use crate::world::{frame, packets, pomelo, Seen, World, ACK, HELLO, LENGTH, POMELO, SAY};
 use photinus_engine::connection::By;
 use photinus_engine::engine::Engine;
+use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Event, UNKNOWN_ROUTE};
 use photinus_engine::limits::{Limits, QUARANTINE_MS};
 use photinus_engine::routes::Routes;
@@ -102,17 +103,107 @@ fn past_the_limit_nobody_is_let_in_until_somebody_leaves() {
         sessions: 2,
         ..Limits::default()
     });
+    let mut slow = world.connect(POMELO); // it is no session before its handshake is done
+    slow.write(HELLO);
+    world.turn();
     let (first, _) = world.join(LENGTH);
-    let _second = world.connect(POMELO); // counts before its handshake
-    world.turn();
+    let (_second, _) = world.join(POMELO);
     let mut third = world.connect(LENGTH);
+    let mut fourth = world.connect(POMELO);
+    let mut fifth = world.connect(POMELO);
+    fifth.write(&[HELLO, ACK].concat());
+    slow.write(ACK);
     world.turn();
-    third.read();
-    assert!(third.ended);
-    assert_eq!(world.count("refused_full"), 1);
+    for client in [&mut third, &mut fourth, &mut fifth, &mut slow] {
+        client.read();
+        assert!(client.ended);
+    }
+    // Each is told as far as its protocol has a word for it at that time.
+    let refusal = b"\x01\0\0\x15{\"code\":500,\"sys\":{}}";
+    assert_eq!(third.got, b"");
+    assert_eq!(fourth.got, refusal);
+    assert_eq!(fifth.got, refusal);
+    let kick = b"\x05\0\0\x11{\"reason\":\"full\"}";
+    assert_eq!(slow.packages_got().last().unwrap(), kick);
+    assert_eq!(world.count("refused_full"), 4);
+    assert_eq!(world.count("closed_kicked"), 0);
     drop(first);
     assert_eq!(world.drain().len(), 1);
     world.join(LENGTH);
+}
+
+#[test]
+fn handshakes_in_flight_are_bounded_and_those_that_are_done_are_not() {
+    let mut world = World::new(Limits {
+        handshakes: 2,
+        connections: 4,
+        ..Limits::default()
+    });
+    let (done, _) = world.join(POMELO);
+    let pending: Vec<_> = (0..2).map(|_| world.connect(POMELO)).collect();
+    world.turn();
+    let mut refused = world.connect(POMELO);
+    world.turn();
+    refused.read();
+    assert!(refused.ended && refused.got.is_empty(), "reset");
+    assert_eq!(world.count("refused_handshakes"), 1);
+    let (without, _) = world.join(LENGTH);
+    let mut fifth = world.connect(LENGTH);
+    world.turn();
+    fifth.read();
+    assert!(fifth.ended);
+    assert_eq!(world.count("refused_connections"), 1);
+    pending[0].write(&[HELLO, ACK].concat());
+    drop(without);
+    assert_eq!(world.drain().len(), 2);
+    let mut next = world.connect(POMELO);
+    world.turn();
+    next.read();
+    assert!(!next.ended);
+    drop((done, pending, next));
+    world.pass(10_000);
+    world.drain();
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_session_that_sends_too_much_is_ended_and_no_other() {
+    let (many, large) = (frame(b"x").repeat(21), frame(&[7; 1_000]));
+    for (packets, bytes, flood) in [(2, 0, many), (0, 100, large)] {
+        let mut world = World::new(Limits {
+            session_packets_per_s: packets,
+            session_bytes_per_s: bytes,
+            ..Limits::default()
+        });
+        let (client, handle) = world.join(LENGTH);
+        let (other, others) = world.join(LENGTH);
+        // Ten seconds' worth at once, then what comes back.
+        let fair = match packets {
+            0 => vec![vec![7; 996]],
+            _ => vec![vec![7]; 20],
+        };
+        for payload in &fair {
+            client.say(payload);
+        }
+        assert_eq!(world.drain().len(), fair.len());
+        world.pass(10_000);
+        client.write(&flood);
+        other.say(b"mine");
+        let seen = world.drain();
+        // Nothing of what was read together with the packet that was too much is handled.
+        assert_eq!(packets_of(&seen, handle), 0);
+        assert_eq!(packets_of(&seen, others), 1);
+        let end = seen.iter().find_map(|of| of.end());
+        assert_eq!(end, Some((By::Protocol, "flood")));
+        assert_eq!(world.engine.wire_errors()["flood"], 1);
+        assert_eq!(world.count("closed_protocol"), 1);
+        assert_eq!(world.count("sessions"), 1);
+    }
+}
+
+fn packets_of(seen: &[Seen], handle: Handle) -> usize {
+    let its = seen.iter().filter(|of| of.handle == handle);
+    its.filter(|of| of.is_packet()).count()
 }
 
 #[test]
@@ -250,7 +341,10 @@ fn a_flood_of_unknown_notifies_breaks_nothing() {
     // They make no items, but they lie in the arena: nothing may run into its end.
     let notify = pomelo(None, "?", b"");
     assert_eq!(notify.len(), 7);
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(Limits {
+        session_packets_per_s: 0,
+        ..Limits::default()
+    });
     let (client, _) = world.join(POMELO);
     let flood = notify.repeat(9_000);
     for round in 1..=20 {

@@ -45,6 +45,8 @@ fn whatever_happens_in_whatever_order() {
         "closed_shutdown",
         "closed_protocol",
         "refused_full",
+        "refused_connections",
+        "refused_handshakes",
         "dropped_gone",
         "heartbeats_sent",
     ] {
@@ -118,12 +120,17 @@ struct Talker {
 impl Simulation {
     fn new(seed: u64) -> Simulation {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let sessions = 5 + random.below(30);
         let limits = Limits {
             max_payload: 100_100,
-            sessions: 5 + random.below(30),
+            sessions,
+            connections: sessions + random.below(9),
+            handshakes: [1024, 2][usize::from(random.chance(50))],
+            session_packets_per_s: [0, 20][usize::from(random.chance(10))],
+            session_bytes_per_s: 0,
             inbound_session_bytes: 1_024 << random.below(9),
             inbound_total_bytes: 4_096 << random.below(12),
-            outbound_session_bytes: 4_096 << random.below(10),
+            outbound_session_bytes: 4_096 << random.below(8),
             outbound_total_bytes: 65_536 << random.below(8),
             ..Limits::default()
         };
@@ -183,7 +190,8 @@ impl Simulation {
         assert!(count("unhandled_bytes") <= self.limits.inbound_total_bytes + a_read);
         let a_write = WRITE_BYTES + 100_200;
         assert!(count("waiting_out_bytes") <= self.limits.outbound_total_bytes + a_write);
-        assert!(count("connections") <= self.limits.sessions);
+        assert!(count("connections") <= self.limits.connections);
+        assert!(count("sessions") <= self.limits.sessions);
     }
 
     fn connect(&mut self) {

@@ -212,12 +212,8 @@ impl World {
             assert_eq!(self.count(gauge), 0, "{gauge}");
         }
         assert_eq!(self.count("sessions_opened"), self.count("sessions_closed"));
-        let live = self
-            .engine
-            .shared
-            .live
-            .load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(live, 0, "connections counted against the limit");
+        let counted = self.engine.shared.gate.counts();
+        assert_eq!(counted, [0; 4], "against the limits");
     }
 }
 
