@@ -13,4 +13,5 @@ pub mod compress;
 pub mod error;
 mod json;
 pub mod proxy_header;
+pub mod resume;
 pub mod websocket;
