@@ -14,7 +14,10 @@ from .machine import floor_program
 SERVERS = Path(__file__).parent / "servers"
 
 # The load's connections send more than any player's; the limit is looked at all the same.
-FLOODED = {"PHOTINUS_LIMITS__SESSION_PACKETS_PER_S": "1000000000", "PHOTINUS_LIMITS__SESSION_BYTES_PER_S": "1000000000000"}
+FLOODED = {
+    "PHOTINUS_LIMITS__SESSION_PACKETS_PER_S": "1000000000",
+    "PHOTINUS_LIMITS__SESSION_BYTES_PER_S": "1000000000000",
+}
 
 # One reactor led by a native thread.
 NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
@@ -55,7 +58,8 @@ class Subject:
 
     def full_environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PHOTINUS_")}
-        return {**inherited, **FLOODED, **self.environment, "PYTHONPATH": str(SERVERS.parent.parent), "PYTHONUNBUFFERED": "1"}
+        ours = {"PYTHONPATH": str(SERVERS.parent.parent), "PYTHONUNBUFFERED": "1"}
+        return {**inherited, **FLOODED, **self.environment, **ours}
 
 
 ECHO = (

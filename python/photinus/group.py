@@ -32,9 +32,21 @@ class Group:
         """False if the session was no member."""
         return session.engine.group_remove(self.name, session)
 
-    def send(self, route: str | int, msg: object, *, but: Session[Any] | None = None) -> None:
-        """Sends to every member except `but`. From any thread."""
-        here(Engine).group_send(self.name, route, msg, but)
+    def send(
+        self,
+        route: str | int,
+        msg: object,
+        *,
+        but: Session[Any] | None = None,
+        droppable: bool = False,
+        secret: bool = False,
+    ) -> None:
+        """Sends to every member except `but`. From any thread.
+
+        A `droppable` message is about the present: for members who do not keep up, the newest of its
+        route takes the place of those before it. A `secret` one is never compressed.
+        """
+        here(Engine).group_send(self.name, route, msg, but, droppable=droppable, secret=secret)
 
     def __len__(self) -> int:
         return here(Engine).group_len(self.name)

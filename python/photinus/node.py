@@ -240,6 +240,7 @@ class Node:
             decode=None if message is None or message is bytes else decoders(message),
             roles=sorted(route.roles),
             rate=None if route.rate is None else (route.rate.interval, route.rate.tokens),
+            secret=route.secret,
         )
 
     async def _started(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -78,6 +78,8 @@ class Route(Struct, frozen=True):
     """One of them suffices; none: whoever is logged in."""
     rate: Rate | None = None
     hooks: Hooks | None = None
+    secret: bool = False
+    """Its answers are never compressed."""
 
 
 class Routes:
@@ -123,6 +125,7 @@ class Routes:
         public: bool = False,
         roles: str | Collection[str] = (),
         rate: Rate | None = None,
+        secret: bool = False,
     ) -> Decorator:
         """Declares the handler of a route: a name, or the number of a Firefly command.
 
@@ -130,13 +133,15 @@ class Routes:
         `roles`, one or several, it answers those that logged in with at least one of them; others
         get `forbidden`. A session that calls it more often than its `rate` allows gets `too-fast`,
         with the seconds to wait as `retry_after`, or nothing where nobody waits for an answer.
-        All of it is checked before the message is decoded, and in this order.
+        All of it is checked before the message is decoded, and in this order. The answers of a
+        `secret` route are never compressed: what is compressed together with text that another player
+        chose tells of itself by its length.
 
         RouteError if the handler has the wrong shape or the route has one already.
         """
         _check_key(route)
         what = f"on({route!r})"
-        declare = self._declare(what, public, roles, rate)
+        declare = self._declare(what, public, roles, rate, secret)
 
         def decorate(handler: Callable[[Session[D], M], R], /) -> Callable[[Session[D], M], R]:
             shape = handler_shape(what, handler, _locals_of_caller())
@@ -198,7 +203,7 @@ class Routes:
         self._sealed = True
 
     def _declare(
-        self, what: str, public: bool, roles: str | Collection[str], rate: Rate | None
+        self, what: str, public: bool, roles: str | Collection[str], rate: Rate | None, secret: bool = False
     ) -> Callable[[str | int | None, Callable[..., Any], Shape], Route]:
         """What makes the Route of a handler, with what was declared about it and about all of these."""
         named = _roles(what, roles) or self._roles
@@ -207,7 +212,7 @@ class Routes:
         limit = _rate(what, rate) or self._rate
 
         def declare(key: str | int | None, handler: Callable[..., Any], shape: Shape) -> Route:
-            return Route(key, handler, shape, public, named, limit, self._hooks)
+            return Route(key, handler, shape, public, named, limit, self._hooks, secret)
 
         return declare
 

@@ -59,10 +59,11 @@ class Client:
         if self.protocol == "photinus":
             self.write(frame(1, b"\x01\x01\x01"))
             assert self.hear().kind == "handshake"
-            return self.write(frame(10, b"\x00\x01\x00\x00"))
-        self.write(package(HANDSHAKE, HELLO))
-        assert self.hear().kind == "handshake"
-        self.write(package(ACK))
+            self.write(frame(10, b"\x00\x01\x00\x00"))
+        else:
+            self.write(package(HANDSHAKE, HELLO))
+            assert self.hear().kind == "handshake"
+            self.write(package(ACK))
 
     @property
     def address(self) -> str:

@@ -27,7 +27,7 @@ def main() -> None:
             except OSError:
                 continue
             connected += 1
-    print(connected)
+    sys.stdout.write(f"{connected}\n")
 
 
 if __name__ == "__main__":

@@ -179,8 +179,8 @@ def serve(
     host: str = "127.0.0.1",
     scheme: str = "tcp",
 ) -> Iterator[Server]:
-    """Serves these protocols (with their options), or all, through one kind of door; at the end all clients leave, and what was
-    opened must have been closed."""
+    """Serves these protocols (with their options), or all, through one kind of door; at the end all
+    clients leave, and what was opened must have been closed."""
     tls = certified() if scheme in ("tls", "wss") else TlsSection()
     config = Config(engine=EngineSection(threads=threads), limits=limits or Limits(), tls=tls)
     listen = [f"{scheme}://{host}:0?protocol={protocol}" for protocol in protocols or ALL]

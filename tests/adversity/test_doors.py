@@ -50,7 +50,12 @@ def test_broadcasts_and_a_kick(scheme: str) -> None:
         server.send([group], news)
         for client in clients:
             assert [client.hear().body for _ in news] == news
-        server.call(lambda: [session.kick("enough") for session in world.sessions])
+
+        def end_all() -> None:
+            for session in world.sessions:
+                session.kick("enough")
+
+        server.call(end_all)
         for client in clients:
             assert [reason_of(said) for said in client.rest()] == ["enough"] * client.codec.has_errors
         server.until(lambda: len(world.ends) == len(clients))

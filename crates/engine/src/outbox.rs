@@ -27,6 +27,7 @@ pub enum Action {
     Send {
         to: Handle,
         what: What,
+        marks: Marks,
     },
     /// To every member but one, of those whose payloads are written in this format.
     GroupSend {
@@ -34,6 +35,7 @@ pub enum Action {
         but: Handle,
         format: FormatSet,
         route: OutRoute,
+        marks: Marks,
     },
     GroupAdd {
         group: u32,
@@ -50,6 +52,10 @@ pub enum Action {
     },
     /// The session's end, after what was sent to it before; the payload is the reason's text.
     Kick {
+        to: Handle,
+    },
+    /// The same, with another address for the client; the payload is the URL of a listener.
+    Redirect {
         to: Handle,
     },
     /// A packet that waited in the session's mailbox past its batch has been handled now.
@@ -77,6 +83,33 @@ pub enum OutRoute {
     Named(u32),
     /// A bare number, as Firefly's commands.
     Number(u32),
+}
+
+/// What its sender says of a message, beside what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    pub const NONE: Marks = Marks(0);
+    /// It is about the present: a reader who does not keep up gets the newest of its route alone.
+    pub const DROPPABLE: Marks = Marks(1);
+    /// It is never compressed.
+    pub const SECRET: Marks = Marks(2);
+
+    pub fn new(droppable: bool, secret: bool) -> Marks {
+        let mark = |set: bool, mark: Marks| if set { mark.0 } else { 0 };
+        Marks(mark(droppable, Marks::DROPPABLE) | mark(secret, Marks::SECRET))
+    }
+
+    #[inline]
+    pub fn droppable(self) -> bool {
+        self.0 & Marks::DROPPABLE.0 != 0
+    }
+
+    #[inline]
+    pub fn secret(self) -> bool {
+        self.0 & Marks::SECRET.0 != 0
+    }
 }
 
 /// In `NameRoute`: the name has no number, so it cannot be said in a protocol that only numbers.

@@ -9,7 +9,7 @@
 
 use crate::handle::{Handle, SLOTS_A_REACTOR};
 use crate::limits::QUARANTINE_MS;
-use crate::outbox::What;
+use crate::outbox::{Marks, OutRoute, What};
 use crate::rate::Spent;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,10 +44,97 @@ enum State {
 }
 
 /// Messages that no connection has taken yet.
+///
+/// Of the droppable ones of a route only the newest is here, in the place where it was put: it may be about
+/// what came before it, and never comes before that. Those that it replaced leave a hole until they are
+/// at the front, or there are as many holes as messages.
 #[derive(Default)]
 pub struct Waiting {
-    pub messages: VecDeque<Message>,
+    messages: VecDeque<Option<Message>>,
+    /// How many have been taken from the front, which is the first one's number.
+    taken: u64,
+    holes: usize,
+    /// The newest droppable message of each route, by its number.
+    newest: Vec<(OutRoute, u64)>,
     pub bytes: usize,
+}
+
+impl Waiting {
+    /// By how many bytes it has grown, and whether an older message was dropped for this one.
+    pub fn put(&mut self, what: Waits, body: &[u8]) -> (isize, bool) {
+        let before = self.bytes;
+        let number = self.taken + self.messages.len() as u64;
+        let mut replaced = false;
+        if let Waits::Send(What::Push(route), marks) = what {
+            if marks.droppable() {
+                replaced = self.replace(route, number);
+            }
+        }
+        let body = body.into();
+        let message = Message { what, body };
+        self.bytes += message.cost();
+        self.messages.push_back(Some(message));
+        if self.holes > self.messages.len() / 2 {
+            self.close_holes();
+        }
+        (self.bytes as isize - before as isize, replaced)
+    }
+
+    /// The oldest one.
+    pub fn pop(&mut self) -> Option<Message> {
+        while let Some(front) = self.messages.pop_front() {
+            self.taken += 1;
+            match front {
+                Some(message) => {
+                    self.bytes -= message.cost();
+                    return Some(message);
+                }
+                None => self.holes -= 1,
+            }
+        }
+        None
+    }
+
+    pub fn each(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().flatten()
+    }
+
+    pub fn len(&self) -> usize {
+        self.messages.len() - self.holes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops the newest droppable message of this route, if it still waits; the next will have this number.
+    fn replace(&mut self, route: OutRoute, number: u64) -> bool {
+        let Some(known) = self.newest.iter_mut().find(|(of, _)| *of == route) else {
+            self.newest.push((route, number));
+            return false;
+        };
+        let older = std::mem::replace(&mut known.1, number);
+        let place = older.checked_sub(self.taken);
+        let older = place.and_then(|place| self.messages.get_mut(place as usize)?.take());
+        if let Some(message) = &older {
+            self.bytes -= message.cost();
+            self.holes += 1;
+        }
+        older.is_some()
+    }
+
+    fn close_holes(&mut self) {
+        self.messages.retain(Option::is_some);
+        self.holes = 0;
+        self.newest.clear();
+        for (place, message) in self.messages.iter().flatten().enumerate() {
+            if let Waits::Send(What::Push(route), marks) = message.what {
+                if marks.droppable() {
+                    self.newest.push((route, self.taken + place as u64));
+                }
+            }
+        }
+    }
 }
 
 pub struct Message {
@@ -57,8 +144,17 @@ pub struct Message {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waits {
-    Send(What),
+    Send(What, Marks),
     Kick,
+    /// As a kick; the body is another address for the client.
+    Redirect,
+}
+
+impl Waits {
+    /// It is the last that the session is told.
+    pub fn is_goodbye(self) -> bool {
+        matches!(self, Waits::Kick | Waits::Redirect)
+    }
 }
 
 impl Message {
@@ -228,6 +324,46 @@ mod tests {
         let first = sessions.open(0, 0, 0).unwrap();
         sessions.end(first);
         assert_ne!(sessions.open(1, 0, 1 << 30).unwrap().local(), first.local());
+    }
+
+    const POSITION: Waits = Waits::Send(What::Push(OutRoute::Named(0)), Marks::DROPPABLE);
+    const OTHER: Waits = Waits::Send(What::Push(OutRoute::Named(1)), Marks::DROPPABLE);
+    const EVENT: Waits = Waits::Send(What::Push(OutRoute::Named(2)), Marks::NONE);
+
+    fn taken(waiting: &mut Waiting) -> Vec<u8> {
+        let bodies: Vec<u8> = std::iter::from_fn(|| waiting.pop())
+            .map(|message| message.body[0])
+            .collect();
+        assert_eq!((waiting.bytes, waiting.len()), (0, 0));
+        bodies
+    }
+
+    #[test]
+    fn of_what_is_droppable_the_newest_waits_and_in_its_place() {
+        let mut waiting = Waiting::default();
+        let mut put = |what, body: u8| waiting.put(what, &[body]).1;
+        assert!(!put(POSITION, 1) && !put(EVENT, 2) && !put(OTHER, 3));
+        assert!(put(POSITION, 4) && !put(EVENT, 5) && put(POSITION, 6));
+        assert_eq!(waiting.len(), 4);
+        assert_eq!(taken(&mut waiting), [2, 3, 5, 6]);
+        assert_eq!(waiting.put(POSITION, &[7]).1, false, "the last was taken");
+        assert_eq!(taken(&mut waiting), [7]);
+    }
+
+    #[test]
+    fn holes_take_no_more_room_than_what_waits() {
+        let mut waiting = Waiting::default();
+        for round in 0..1000 {
+            waiting.put(POSITION, &[1]);
+            waiting.put(OTHER, &[2]);
+            if round % 100 == 0 {
+                waiting.put(EVENT, &[3]);
+            }
+            assert!(waiting.messages.len() <= 2 * waiting.len() + 1);
+        }
+        let message = size_of::<Message>() + 1;
+        assert_eq!((waiting.len(), waiting.bytes), (12, 12 * message));
+        assert_eq!(taken(&mut waiting), [vec![3; 10], vec![1, 2]].concat());
     }
 
     #[test]

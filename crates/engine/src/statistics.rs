@@ -77,6 +77,8 @@ counts! {
         closed_handshake_timeout, closed_frame_timeout, closed_protocol, closed_shutdown,
         /// Messages to sessions that had ended.
         dropped_gone,
+        /// Droppable messages to readers who did not keep up, for which a newer one of their route came.
+        dropped_stale,
         /// Messages longer than their protocol can carry.
         dropped_unsendable,
         /// Notifies to routes that nobody handles.

@@ -15,7 +15,7 @@ use crate::timing::{Quick, Timing};
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event, Item, DEFAULT_ROUTE, UNKNOWN_ROUTE};
-use photinus_engine::outbox::{Action, FormatSet, OutRoute, What};
+use photinus_engine::outbox::{Action, FormatSet, Marks, OutRoute, What};
 use photinus_engine::shared::format_of;
 use photinus_proto::codec::Kind;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
@@ -60,6 +60,24 @@ pub struct Call<'a, 'py> {
     pub owner: &'a Bound<'py, Engine>,
     pub engine: &'a Engine,
     pub installed: &'a Arc<Installed>,
+}
+
+impl Call<'_, '_> {
+    /// Those of the answer to what a handler was called for.
+    #[inline]
+    fn marks(&self, purpose: Purpose) -> Marks {
+        let Purpose::Packet { route, .. } = purpose else {
+            return Marks::NONE;
+        };
+        let entry = match route {
+            DEFAULT_ROUTE => self.installed.default.as_ref(),
+            index => {
+                let handler = self.installed.handlers.get(index as usize);
+                handler.and_then(|(_, entry)| entry.as_ref())
+            }
+        };
+        entry.map_or(Marks::NONE, |entry| entry.marks)
+    }
 }
 
 impl Work {
@@ -428,7 +446,8 @@ fn reply<'py>(
         Kind::Message => What::Push(OutRoute::Number(number)),
         Kind::Notify => return Ok(()),
     };
-    let action = Action::Send { to, what };
+    let marks = call.marks(purpose);
+    let action = Action::Send { to, what, marks };
     let reactor = to.reactor();
     if let Ok(bytes) = value.cast::<PyBytes>() {
         call.engine.post(py, reactor, action, bytes.as_bytes());
@@ -500,6 +519,7 @@ pub fn failed(
             let action = Action::Send {
                 to,
                 what: What::Error { id },
+                marks: call.marks(purpose),
             };
             let body = told
                 .cast::<PyBytes>()

@@ -18,7 +18,7 @@ use photinus_engine::handle::Handle;
 use photinus_engine::layers::{Certificates, ClientCertificates};
 use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
-use photinus_engine::outbox::{Action, FormatSet};
+use photinus_engine::outbox::{Action, FormatSet, Marks};
 use photinus_engine::shared::format_of;
 use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -344,7 +344,11 @@ impl Engine {
     }
 
     /// One message to all members but one, encoded once a format.
-    #[pyo3(signature = (group, route, message, but = None))]
+    #[pyo3(signature = (group, route, message, but = None, *, droppable = false, secret = false))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call of Python's, as its type stub says it"
+    )]
     fn group_send(
         &self,
         py: Python<'_>,
@@ -352,6 +356,8 @@ impl Engine {
         route: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
         but: Option<&Bound<'_, Session>>,
+        droppable: bool,
+        secret: bool,
     ) -> PyResult<()> {
         self.check()?;
         let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
@@ -372,6 +378,7 @@ impl Engine {
                 but,
                 format,
                 route,
+                marks: Marks::new(droppable, secret),
             };
             for reactor in 0..self.inner.reactors() {
                 self.post(py, reactor, action, payload);

@@ -1,6 +1,6 @@
 //! A registered handler, as Python describes it and as the dispatch finds it.
 
-use photinus_engine::outbox::FormatSet;
+use photinus_engine::outbox::{FormatSet, Marks};
 use photinus_engine::rate::Rate;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -21,6 +21,8 @@ pub struct Entry {
     pub rate: Option<Rate>,
     /// By format: JSON, msgpack. `None`: the handler takes bytes.
     decode: Option<[Py<PyAny>; 2]>,
+    /// Of what it answers.
+    pub marks: Marks,
 }
 
 /// The next handler's key among the buckets of a session, which may outlive the handler.
@@ -30,7 +32,7 @@ static RATES: AtomicU32 = AtomicU32::new(0);
 impl Handler {
     /// `rate`: the seconds after which a token comes back, and how many tokens there are.
     #[new]
-    #[pyo3(signature = (call, *, asynchronous, public, decode, roles = None, rate = None))]
+    #[pyo3(signature = (call, *, asynchronous, public, decode, roles = None, rate = None, secret = false))]
     fn new(
         call: Py<PyAny>,
         asynchronous: bool,
@@ -38,6 +40,7 @@ impl Handler {
         decode: Option<&Bound<'_, PyDict>>,
         roles: Option<Vec<Py<PyString>>>,
         rate: Option<(f64, u32)>,
+        secret: bool,
     ) -> PyResult<Handler> {
         let decode = decode.map(by_format).transpose()?;
         let rate = rate.map(|(seconds, burst)| {
@@ -51,6 +54,7 @@ impl Handler {
             roles: roles.unwrap_or_default(),
             rate,
             decode,
+            marks: Marks::new(false, secret),
         })))
     }
 

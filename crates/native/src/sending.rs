@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::handler::index;
 use crate::turn::me;
 use photinus_engine::handle::Handle;
-use photinus_engine::outbox::{Action, FormatSet, OutRoute, What, NO_NUMBER};
+use photinus_engine::outbox::{Action, FormatSet, Marks, OutRoute, What, NO_NUMBER};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
@@ -21,6 +21,7 @@ impl Engine {
         (handle, format, closed): (Handle, FormatSet, bool),
         route: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
+        marks: Marks,
     ) -> PyResult<()> {
         self.check()?;
         if closed {
@@ -28,7 +29,8 @@ impl Engine {
             return Ok(());
         }
         let what = What::Push(self.out_route(py, route)?);
-        let action = Action::Send { to: handle, what };
+        let to = handle;
+        let action = Action::Send { to, what, marks };
         self.cork.count_receivers(py, 1);
         if let Ok(bytes) = message.cast::<PyBytes>() {
             self.post(py, handle.reactor(), action, bytes.as_bytes());

@@ -5,9 +5,9 @@ use crate::gil::GilCell;
 use crate::handler::name;
 use crate::task::HandlerTask;
 use photinus_engine::handle::Handle;
-use photinus_engine::outbox::{Action, FormatSet};
+use photinus_engine::outbox::{Action, FormatSet, Marks};
 use photinus_engine::rate::Buckets;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFrozenSet};
 use pyo3::{PyTraverseError, PyVisit};
@@ -169,14 +169,20 @@ impl Session {
 
     /// Sends one message: bytes as they are, all else encoded for this client. From any thread.
     ///
-    /// To a session that has ended it is dropped, and counted.
+    /// A `droppable` one is about the present: while the client does not keep up, the newest of its route
+    /// takes the place of those before it. A `secret` one is never compressed. To a session that has
+    /// ended it is dropped, and counted.
+    #[pyo3(signature = (route, message, *, droppable = false, secret = false))]
     fn send(
         &self,
         py: Python<'_>,
         route: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
+        droppable: bool,
+        secret: bool,
     ) -> PyResult<()> {
         let engine = self.engine(py)?;
+        let marks = Marks::new(droppable, secret);
         let (handle, format, closed) = self.fields.with(py, |fields| {
             (
                 Handle(fields.handle),
@@ -186,28 +192,23 @@ impl Session {
         });
         engine
             .get()
-            .send(py, (handle, format, closed), route, message)
+            .send(py, (handle, format, closed), route, message, marks)
     }
 
     /// Ends it: what was sent before goes out, then the protocol's kick with this reason.
     #[pyo3(signature = (reason = "kicked"))]
     fn kick(&self, py: Python<'_>, reason: &str) -> PyResult<()> {
-        let engine = self.engine(py)?;
-        engine.get().check()?;
-        let handle = self.fields.with(py, |fields| {
-            let was = std::mem::replace(&mut fields.closed, true);
-            (!was).then_some(Handle(fields.handle))
-        });
-        if let Some(handle) = handle {
-            let reason = shortened(reason);
-            engine.get().post(
-                py,
-                handle.reactor(),
-                Action::Kick { to: handle },
-                reason.as_bytes(),
-            );
+        self.say_goodbye(py, |to| Action::Kick { to }, shortened(reason))
+    }
+
+    /// Ends it as `kick` does, and has the client go to another server: the URL of a listener of that one.
+    /// Where the protocol has no word for it, it is a kick with the reason "redirected".
+    fn redirect(&self, py: Python<'_>, url: &str) -> PyResult<()> {
+        if url.is_empty() || url.len() > ADDRESS_BYTES {
+            let text = format!("redirect: expected a URL of 1 to {ADDRESS_BYTES} bytes");
+            return Err(PyValueError::new_err(text));
         }
-        Ok(())
+        self.say_goodbye(py, |to| Action::Redirect { to }, url)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -238,6 +239,31 @@ impl Session {
     }
 }
 
+impl Session {
+    fn say_goodbye(
+        &self,
+        py: Python<'_>,
+        action: fn(Handle) -> Action,
+        text: &str,
+    ) -> PyResult<()> {
+        let engine = self.engine(py)?;
+        engine.get().check()?;
+        let handle = self.fields.with(py, |fields| {
+            let was = std::mem::replace(&mut fields.closed, true);
+            (!was).then_some(Handle(fields.handle))
+        });
+        if let Some(handle) = handle {
+            let reactor = handle.reactor();
+            engine
+                .get()
+                .post(py, reactor, action(handle), text.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// The longest address that a client can be sent to (docs/protocol.md, 5.10).
+const ADDRESS_BYTES: usize = 1024;
 /// A reason is shown to a person: what is longer than this is cut.
 const REASON_BYTES: usize = 256;
 

@@ -6,8 +6,11 @@ use crate::back::{Back, Stream};
 use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::Event;
-use crate::session::{Message, Waits};
+use crate::session::Waits;
 use photinus_proto::codec::{self, Flags, Outgoing};
+
+/// Why a session ended whose client was sent to another address.
+const REDIRECTED: &str = "redirected";
 
 impl<B: Back> Reactor<B> {
     /// Ends the connection now, and its session with it.
@@ -40,7 +43,7 @@ impl<B: Back> Reactor<B> {
             self.statistics
                 .counts
                 .dropped_gone
-                .add(waiting.messages.len() as u64);
+                .add(waiting.len() as u64);
         }
         self.shared.gate.session_ended();
         self.statistics.counts.sessions_closed.add(1);
@@ -99,13 +102,8 @@ impl<B: Back> Reactor<B> {
         };
         let at = session.connection;
         if let Some(waiting) = &mut session.waiting {
-            let message = Message {
-                what: Waits::Kick,
-                body: reason.as_bytes().into(),
-            };
-            waiting.bytes += message.cost();
-            self.out.total += message.cost();
-            waiting.messages.push_back(message);
+            let (added, _) = waiting.put(Waits::Kick, reason.as_bytes());
+            self.out.total = self.out.total.wrapping_add_signed(added);
             return self.limit_goodbye(handle);
         }
         self.finish(handle, at, By::Server, reason);
@@ -128,9 +126,10 @@ impl<B: Back> Reactor<B> {
         };
         let session = self.sessions.live(connection.session);
         let waiting = session.and_then(|session| session.waiting.as_ref());
-        let goodbye = waiting.and_then(|of| of.messages.iter().find(|of| of.what == Waits::Kick));
-        let reason = goodbye.map_or("kicked".into(), |message| {
-            String::from_utf8_lossy(&message.body).into_owned()
+        let goodbye = waiting.and_then(|of| of.each().find(|of| of.what.is_goodbye()));
+        let reason = goodbye.map_or("kicked".into(), |message| match message.what {
+            Waits::Redirect => REDIRECTED.to_owned(),
+            _ => String::from_utf8_lossy(&message.body).into_owned(),
         });
         self.close(at, By::Server, &reason);
     }
@@ -150,9 +149,31 @@ impl<B: Back> Reactor<B> {
         self.finish(handle, at, By::Protocol, reason);
     }
 
+    /// What the application has its session told last: a reason, or another address.
+    pub(super) fn say_goodbye(&mut self, handle: Handle, at: u32, what: Waits, text: &str) {
+        match what {
+            Waits::Redirect => {
+                let last = (Outgoing::Redirect, text);
+                self.finish_with(handle, at, By::Server, REDIRECTED, last);
+            }
+            _ => self.finish(handle, at, By::Server, text),
+        }
+    }
+
     /// Ends the session, if there is one yet: the protocol's kick goes out last, and the connection
     /// lingers until that has been read.
     pub(super) fn finish(&mut self, handle: Handle, at: u32, by: By, reason: &str) {
+        self.finish_with(handle, at, by, reason, (Outgoing::Kick, reason));
+    }
+
+    fn finish_with(
+        &mut self,
+        handle: Handle,
+        at: u32,
+        by: By,
+        reason: &str,
+        (kind, text): (Outgoing, &str),
+    ) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
@@ -174,16 +195,16 @@ impl<B: Back> Reactor<B> {
         if let (Some(Some(serving)), true) =
             (self.listeners.get(listener as usize), stage == Stage::Open)
         {
-            let kick = codec::Message {
-                kind: Outgoing::Kick,
+            let last = codec::Message {
+                kind,
                 name: "",
                 number: 0,
                 index: 0,
-                body: reason.as_bytes(),
+                body: text.as_bytes(),
                 flags: Flags::default(),
             };
             // A protocol without a kick appends nothing; a reason is never too long for one.
-            let _ = serving.protocol.encode(&kick, &mut frame);
+            let _ = serving.protocol.encode(&last, &mut frame);
         }
         if !frame.is_empty() {
             self.write_now(at, &frame);

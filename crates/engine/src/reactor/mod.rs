@@ -14,6 +14,8 @@ mod inbound;
 mod layered;
 mod outbound;
 mod photinus;
+mod waiting;
+mod writing;
 
 use crate::back::{Back, Ready, Source};
 use crate::connection::Connection;

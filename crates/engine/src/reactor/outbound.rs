@@ -6,29 +6,27 @@
 //! encoding. Only what a socket does not take is copied: encoded bytes to its connection, later
 //! messages to its session.
 
+use super::writing::encode;
 use super::Reactor;
-use crate::acquaintance::announce;
-use crate::back::{Back, Stream};
-use crate::connection::{By, Connection, Stage};
+use crate::back::Back;
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
-use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What, NO_NUMBER};
-use crate::session::{Message, Waiting, Waits, NONE};
-use photinus_proto::codec::{self, Flags, Outgoing, Protocol};
+use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What};
+use crate::session::{Waits, NONE};
+use photinus_proto::codec::Protocol;
 use photinus_proto::websocket::Form;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 #[derive(Default)]
 pub struct Outbound {
-    batches: Vec<OutBatch>,
+    pub(super) batches: Vec<OutBatch>,
     nodes: Vec<Node>,
     /// Sessions with a chain, by slot.
     dirty: Vec<u32>,
     /// Of a broadcast that is alone in its turn.
     receivers: Vec<Handle>,
     pub scratch: Vec<u8>,
-    chain: Vec<(u32, u32)>,
+    pub(super) chain: Vec<(u32, u32)>,
     /// The chain that `scratch` holds whole, and for which listener, if all of it was to groups.
     shared_chain: Vec<(u32, u32)>,
     shared_listener: u16,
@@ -38,7 +36,7 @@ pub struct Outbound {
     /// The same as messages of a WebSocket, and of what form.
     pub framed: Vec<u8>,
     pub framed_as: Option<Form>,
-    names: Vec<(Arc<str>, u32)>,
+    pub(super) names: Vec<(Arc<str>, u32)>,
     spare: Vec<OutBatch>,
     /// Bytes that wait for all connections and sessions of this reactor.
     pub total: usize,
@@ -152,7 +150,9 @@ impl<B: Back> Reactor<B> {
             for (item, entry) in content.items.iter().enumerate() {
                 let at = (batch as u32, item as u32);
                 match entry.action {
-                    Action::Send { to, .. } | Action::Kick { to } => self.hang(to, at),
+                    Action::Send { to, .. } | Action::Kick { to } | Action::Redirect { to } => {
+                        self.hang(to, at);
+                    }
                     Action::GroupSend { .. } if alone == Some(at) => {}
                     Action::GroupSend {
                         group, but, format, ..
@@ -297,7 +297,7 @@ impl<B: Back> Reactor<B> {
         scratch.clear();
         self.out.shared_chain.clear();
         let (mut messages, mut all_to_groups) = (0u64, true);
-        let mut kick = None;
+        let mut goodbye = None;
         let names = match *protocol {
             Protocol::Photinus(_) => self.highest_name(),
             _ => 0,
@@ -314,10 +314,10 @@ impl<B: Back> Reactor<B> {
             all_to_groups &= matches!(entry.action, Action::GroupSend { .. });
             let body = content.payload(entry);
             let Some(waits) = waits(entry) else { continue };
-            if waits == Waits::Kick {
+            if waits.is_goodbye() {
                 let behind = self.out.chain.len() - at - 1;
                 self.statistics.counts.dropped_gone.add(behind as u64);
-                kick = Some(String::from_utf8_lossy(body).into_owned());
+                goodbye = Some((waits, String::from_utf8_lossy(body).into_owned()));
                 break;
             }
             match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
@@ -350,8 +350,8 @@ impl<B: Back> Reactor<B> {
             self.out.shared_names = names;
         }
         self.out.scratch = scratch;
-        match kick {
-            Some(reason) => self.finish(handle, connection, By::Server, &reason),
+        match goodbye {
+            Some((what, text)) => self.say_goodbye(handle, connection, what, &text),
             None => self.apply_policy(handle),
         }
     }
@@ -360,7 +360,7 @@ impl<B: Back> Reactor<B> {
     fn highest_name(&self) -> u32 {
         let items = self.out.chain.iter().map(|&(batch, item)| {
             match waits(&self.out.batches[batch as usize].items[item as usize]) {
-                Some(Waits::Send(What::Push(OutRoute::Named(index)))) => index + 1,
+                Some(Waits::Send(What::Push(OutRoute::Named(index)), _)) => index + 1,
                 _ => 0,
             }
         });
@@ -375,259 +375,14 @@ impl<B: Back> Reactor<B> {
             self.out.names = table;
         }
     }
-
-    /// Keeps the messages of this turn's chain, from the `from`th on, until the connection takes them.
-    fn make_wait(&mut self, handle: Handle, from: usize) {
-        if self.sessions.live(handle).is_none() {
-            let rest = self.out.chain.len() - from;
-            self.statistics.counts.dropped_gone.add(rest as u64);
-            return;
-        }
-        let mut added = 0;
-        for at in from..self.out.chain.len() {
-            let (batch, item) = self.out.chain[at];
-            let content = &self.out.batches[batch as usize];
-            let entry = &content.items[item as usize];
-            let Some(what) = waits(entry) else { continue };
-            if what == Waits::Kick {
-                self.limit_goodbye(handle);
-            }
-            let content = &self.out.batches[batch as usize];
-            let entry = &content.items[item as usize];
-            let message = Message {
-                what,
-                body: content.payload(entry).into(),
-            };
-            let Some(session) = self.sessions.live(handle) else {
-                return;
-            };
-            let waiting = session.waiting.get_or_insert_with(Box::<Waiting>::default);
-            waiting.bytes += message.cost();
-            added += message.cost();
-            waiting.messages.push_back(message);
-        }
-        self.out.total += added;
-        self.apply_policy(handle);
-    }
-
-    /// A reader that is too slow is disconnected: it would only ever see the past.
-    fn apply_policy(&mut self, handle: Handle) {
-        if self.out.total == 0 {
-            return;
-        }
-        let Some(session) = self.sessions.live(handle) else {
-            return;
-        };
-        let connection = session.connection;
-        let waiting = session.waiting.as_ref().map_or(0, |of| of.bytes);
-        let Some(Some(of)) = self.connections.get(connection as usize) else {
-            return;
-        };
-        let its = waiting + of.unsent_bytes();
-        let over = its > self.limits.outbound_session_bytes
-            || its > 0 && self.out.total > self.limits.outbound_total_bytes;
-        if over {
-            self.trim_due = true;
-            self.close(connection, By::Server, "slow");
-        }
-    }
-
-    /// Writes what the protocol says to a connection, behind what it has unsent.
-    #[inline]
-    pub(super) fn write_now(&mut self, at: u32, bytes: &[u8]) {
-        match self.connections.get(at as usize) {
-            Some(Some(connection)) if connection.layers.is_none() => self.write_raw(at, bytes),
-            _ => self.write_through(at, bytes),
-        }
-    }
-
-    /// The same below all layers.
-    pub(super) fn write_raw(&mut self, at: u32, bytes: &[u8]) {
-        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        let mut taken = 0;
-        if !connection.blocked && connection.unsent.is_empty() {
-            self.statistics.counts.writes.add(1);
-            let mut result = connection.stream.write(bytes);
-            while matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
-                result = connection.stream.write(bytes); // no edge would follow
-            }
-            match result {
-                Ok(count) => {
-                    self.statistics.counts.bytes_out.add(count as u64);
-                    taken = count;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return self.close(at, By::Network, "reset"),
-            }
-            if taken == bytes.len() {
-                return;
-            }
-            connection.blocked = true;
-        }
-        connection.unsent.extend_from_slice(&bytes[taken..]);
-        self.out.total += bytes.len() - taken;
-    }
-
-    /// The socket takes something again: what is encoded first, then the session's messages.
-    pub(super) fn flush(&mut self, at: u32) {
-        loop {
-            let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
-                return;
-            };
-            if connection.unsent_bytes() > 0 {
-                self.statistics.counts.writes.add(1);
-                match connection
-                    .stream
-                    .write(&connection.unsent[connection.sent..])
-                {
-                    Ok(count) => {
-                        self.statistics.counts.bytes_out.add(count as u64);
-                        connection.sent += count;
-                        self.out.total -= count;
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                    Err(_) => return self.close(at, By::Network, "reset"),
-                }
-                if connection.unsent_bytes() > 0 {
-                    connection.blocked = true;
-                    return;
-                }
-            }
-            connection.unsent = Vec::new();
-            connection.sent = 0;
-            if connection.stage == Stage::Lingering {
-                return connection.stream.finish();
-            }
-            let handle = connection.session;
-            if !self.encode_waiting(handle, at) {
-                return;
-            }
-        }
-    }
-
-    /// Moves messages that waited into the connection's buffer. `false`: there are none.
-    fn encode_waiting(&mut self, handle: Handle, at: u32) -> bool {
-        let Some(session) = self.sessions.live(handle) else {
-            return false;
-        };
-        let Some(mut waiting) = session.waiting.take() else {
-            return false;
-        };
-        let listener = session.listener as usize;
-        let Some(Some(serving)) = self.listeners.get(listener) else {
-            return false;
-        };
-        let protocol = serving.protocol.clone();
-        let mut encoded = Vec::new();
-        while let Some(message) = waiting.messages.pop_front() {
-            waiting.bytes -= message.cost();
-            self.out.total -= message.cost();
-            if message.what == Waits::Kick {
-                self.out.total -= waiting.bytes;
-                let behind = waiting.messages.len() as u64;
-                self.statistics.counts.dropped_gone.add(behind);
-                self.put_unsent(at, encoded);
-                self.finish(
-                    handle,
-                    at,
-                    By::Server,
-                    &String::from_utf8_lossy(&message.body),
-                );
-                return true;
-            }
-            if let (Waits::Send(What::Push(OutRoute::Named(index))), Some(Some(connection))) =
-                (message.what, self.connections.get_mut(at as usize))
-            {
-                if let Some(of) = &mut connection.acquaintance {
-                    announce(of, &self.out.names, index, &mut encoded);
-                }
-            }
-            match encode(
-                &protocol,
-                message.what,
-                &message.body,
-                &self.out.names,
-                &mut encoded,
-            ) {
-                true => self.statistics.counts.packets_out.add(1),
-                false => self.statistics.counts.dropped_unsendable.add(1),
-            }
-            if encoded.len() >= WRITE_BYTES {
-                break;
-            }
-        }
-        if !waiting.messages.is_empty() {
-            if let Some(session) = self.sessions.live(handle) {
-                session.waiting = Some(waiting);
-            }
-        }
-        self.put_unsent(at, encoded);
-        true
-    }
-
-    fn put_unsent(&mut self, at: u32, mut encoded: Vec<u8>) {
-        let layered = |of: &Connection<_>| of.layers.is_some();
-        if self.connections[at as usize].as_ref().is_some_and(layered) {
-            let mut wire = Vec::new();
-            self.seal(at, &encoded, &mut wire);
-            encoded = wire;
-        }
-        self.out.total += encoded.len();
-        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
-            connection.unsent = encoded;
-            connection.sent = 0;
-        }
-    }
 }
 
-fn waits(entry: &OutItem) -> Option<Waits> {
+pub(super) fn waits(entry: &OutItem) -> Option<Waits> {
     match entry.action {
-        Action::Send { what, .. } => Some(Waits::Send(what)),
-        Action::GroupSend { route, .. } => Some(Waits::Send(What::Push(route))),
+        Action::Send { what, marks, .. } => Some(Waits::Send(what, marks)),
+        Action::GroupSend { route, marks, .. } => Some(Waits::Send(What::Push(route), marks)),
         Action::Kick { .. } => Some(Waits::Kick),
+        Action::Redirect { .. } => Some(Waits::Redirect),
         _ => None,
     }
-}
-
-#[inline]
-fn encode(
-    protocol: &Protocol,
-    what: Waits,
-    body: &[u8],
-    names: &[(Arc<str>, u32)],
-    out: &mut Vec<u8>,
-) -> bool {
-    let mut index = 0;
-    let (kind, name, number) = match what {
-        Waits::Send(What::Response { id }) => (Outgoing::Response { id }, "", 0),
-        Waits::Send(What::Error { id }) => (Outgoing::Error { id }, "", 0),
-        Waits::Send(What::Push(OutRoute::Number(number))) => (Outgoing::Push, "", number),
-        Waits::Send(What::Push(OutRoute::Named(named))) => {
-            index = named;
-            match names.get(named as usize) {
-                Some((_, NO_NUMBER)) if matches!(protocol, Protocol::Firefly(_)) => {
-                    return false;
-                }
-                Some((name, number)) => (Outgoing::Push, &**name, *number),
-                None => (Outgoing::Push, "", 0),
-            }
-        }
-        Waits::Kick => (Outgoing::Kick, "", 0),
-    };
-    protocol
-        .encode(
-            &codec::Message {
-                kind,
-                name,
-                number,
-                index,
-                body,
-                flags: Flags::default(),
-            },
-            out,
-        )
-        .is_ok()
 }

@@ -4,7 +4,7 @@ use crate::world::{World, FIREFLY, LENGTH, POMELO, SHORT};
 use photinus_engine::connection::By;
 use photinus_engine::limits::{Limits, WRITE_BYTES};
 use photinus_engine::memory::PIPE_BYTES;
-use photinus_engine::outbox::{Action, OutRoute, What};
+use photinus_engine::outbox::{Action, Marks, OutRoute, What};
 
 /// So many payloads of this size, each beginning with its number.
 fn numbered(count: usize, size: usize) -> Vec<Vec<u8>> {
@@ -310,15 +310,43 @@ fn names_and_numbers_of_routes() {
     for to in [first, second] {
         for index in [0, 1] {
             let what = What::Push(OutRoute::Named(index));
-            world.post(Action::Send { to, what }, b"{}");
+            world.post(
+                Action::Send {
+                    to,
+                    what,
+                    marks: Marks::NONE,
+                },
+                b"{}",
+            );
         }
         let what = What::Push(OutRoute::Number(9));
-        world.post(Action::Send { to, what }, b"[]");
+        world.post(
+            Action::Send {
+                to,
+                what,
+                marks: Marks::NONE,
+            },
+            b"[]",
+        );
     }
     let what = What::Response { id: 130 };
-    world.post(Action::Send { to: second, what }, b"{}");
+    world.post(
+        Action::Send {
+            to: second,
+            what,
+            marks: Marks::NONE,
+        },
+        b"{}",
+    );
     let what = What::Error { id: 1 };
-    world.post(Action::Send { to: second, what }, b"{}");
+    world.post(
+        Action::Send {
+            to: second,
+            what,
+            marks: Marks::NONE,
+        },
+        b"{}",
+    );
     world.flush();
     numbers.read();
     let frame = |command: u8, high: u8, body: &[u8]| {

@@ -5,7 +5,7 @@ use photinus_engine::engine::Engine;
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event};
 use photinus_engine::limits::Limits;
-use photinus_engine::outbox::{Action, OutBatch, OutRoute, What};
+use photinus_engine::outbox::{Action, Marks, OutBatch, OutRoute, What};
 use photinus_engine::system::{self, Sleeper};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Write};
@@ -84,7 +84,14 @@ impl Application {
                 Event::Packet(_) => {
                     self.packets += 1;
                     let what = What::Push(OutRoute::Number(0));
-                    out.push(Action::Send { to, what }, batch.body(item));
+                    out.push(
+                        Action::Send {
+                            to,
+                            what,
+                            marks: Marks::NONE,
+                        },
+                        batch.body(item),
+                    );
                 }
                 Event::Drained => self.drained += 1,
             }
@@ -191,7 +198,14 @@ fn a_drain_over_several_reactors_then_the_end() {
     for handle in application.opened.clone() {
         let what = What::Push(OutRoute::Number(0));
         let mut out = application.engine.spare(handle.reactor());
-        out.push(Action::Send { to: handle, what }, b"the last");
+        out.push(
+            Action::Send {
+                to: handle,
+                what,
+                marks: Marks::NONE,
+            },
+            b"the last",
+        );
         application.hand_over(handle.reactor(), out);
     }
     application.engine.drain("shutdown");

@@ -6,7 +6,7 @@ use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event};
 use photinus_engine::limits::Limits;
 use photinus_engine::memory::MemoryConnection;
-use photinus_engine::outbox::{Action, FormatSet, OutBatch, OutRoute, What, NO_NUMBER};
+use photinus_engine::outbox::{Action, FormatSet, Marks, OutBatch, OutRoute, What, NO_NUMBER};
 use photinus_engine::routes::Routes;
 use std::collections::VecDeque;
 
@@ -149,7 +149,14 @@ impl World {
 
     pub fn send(&mut self, to: Handle, payload: &[u8]) {
         let what = What::Push(OutRoute::Number(7));
-        self.post(Action::Send { to, what }, payload);
+        self.post(
+            Action::Send {
+                to,
+                what,
+                marks: Marks::NONE,
+            },
+            payload,
+        );
     }
 
     pub fn kick(&mut self, to: Handle, reason: &str) {
@@ -171,6 +178,7 @@ impl World {
             but,
             format,
             route,
+            marks: Marks::NONE,
         };
         self.post(action, payload);
     }
