@@ -42,7 +42,7 @@ enum Reactors {
     /// the listeners whose work the loop's thread should not do. That one is here until it is needed.
     LoopLed {
         led: Arc<LoopLed>,
-        beside: Mutex<Option<Reactor<Sockets>>>,
+        beside: Box<Mutex<Option<Reactor<Sockets>>>>,
     },
     Memory {
         hub: Hub,
@@ -122,7 +122,7 @@ impl Engine {
             let back = Reactors::Sockets(Mutex::new(reactors));
             return Ok(Engine::with(shared, mailboxes, limits, back, threads));
         }
-        let beside = Mutex::new(reactors.pop());
+        let beside = Box::new(Mutex::new(reactors.pop()));
         let waker = wakers.swap_remove(0);
         let led = LoopLed::new(reactors.swap_remove(0), shared.clone(), waker);
         let led = Arc::new(led);

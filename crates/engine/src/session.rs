@@ -346,7 +346,7 @@ mod tests {
         assert!(put(POSITION, 4) && !put(EVENT, 5) && put(POSITION, 6));
         assert_eq!(waiting.len(), 4);
         assert_eq!(taken(&mut waiting), [2, 3, 5, 6]);
-        assert_eq!(waiting.put(POSITION, &[7]).1, false, "the last was taken");
+        assert!(!waiting.put(POSITION, &[7]).1, "the last was taken");
         assert_eq!(taken(&mut waiting), [7]);
     }
 
