@@ -118,6 +118,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Frames a second from one session, ten seconds' worth at once; above it the session ends. 0: any number."""
     session_bytes_per_s: AnyBytes | UnsetType = UNSET
     """The same in bytes. 0: any number."""
+    resume_session_bytes: Bytes | UnsetType = UNSET
+    """Bytes kept of what was sent to one session, until its client has them, for a resume; above it the oldest are
+    dropped."""
+    resume_total_bytes: Bytes | UnsetType = UNSET
+    """The same of all sessions; above it all that is kept of one is dropped."""
     handshake_ms: Milliseconds | UnsetType = UNSET
     """Milliseconds in which a handshake must be done."""
     frame_ms: Milliseconds | UnsetType = UNSET

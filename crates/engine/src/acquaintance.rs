@@ -20,8 +20,10 @@ pub struct Acquaintance {
     unknown_bytes: usize,
     /// Names of pushes that it has been told: those with an index below this.
     pub announced: u32,
-    /// Counted frames received on this connection.
+    /// Counted frames received of the session, on this connection and those before it.
     received: u32,
+    /// The client has spoken after the welcome.
+    spoke: bool,
     frames: u32,
     bytes: u32,
     /// The clock in its last heartbeat, and ours at that moment, both in microseconds.
@@ -50,6 +52,25 @@ impl Acquaintance {
         };
         self.routes.push(named);
         self.unknown_bytes <= UNKNOWN_LIMIT
+    }
+
+    /// Of a session that goes on: so many counted frames have been received before.
+    pub fn going_on(received: u32) -> Acquaintance {
+        Acquaintance {
+            received,
+            ..Acquaintance::default()
+        }
+    }
+
+    /// Counted frames received of the session.
+    pub fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// It has spoken. `true`: for the first time after the welcome.
+    #[inline]
+    pub fn speaks(&mut self) -> bool {
+        !std::mem::replace(&mut self.spoke, true)
     }
 
     /// What it has named as its so-many-th; the codec lets no other number through.

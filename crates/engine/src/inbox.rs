@@ -47,6 +47,10 @@ pub enum Event {
     Opened,
     /// A session has ended; by whom is in `number` (`By as u32`), the reason's text in the arena.
     Closed,
+    /// A session has lost its connection, and waits for another one.
+    Cut,
+    /// It has another one, from the address in the text; `number` is 1 if some of what was sent to it is lost.
+    Resumed,
     /// The reactor was told to drain, and no connection is left.
     Drained,
 }

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod outbox;
 pub mod rate;
 pub mod reactor;
+mod resumable;
 pub mod routes;
 mod session;
 pub mod shared;

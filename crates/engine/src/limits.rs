@@ -89,6 +89,12 @@ limits! {
     outbound_total_bytes: usize = 256 << 20, 1024 => LARGEST;
     /// What Python may have handed over that a reactor has not yet looked at; past it `send` waits.
     outbox_bytes: usize = 64 << 20, 1024 => LARGEST;
+    /// What is kept of what was sent to one session that can be resumed, until its client is known to have
+    /// it; past it the oldest is dropped, and whoever would need that has a gap. 128 KiB: half a minute of
+    /// ordinary traffic, which is the usual window.
+    resume_session_bytes: usize = 128 << 10, 1024 => LARGEST;
+    /// The same for all sessions of a reactor together; past it all that is kept of one is dropped.
+    resume_total_bytes: usize = 256 << 20, 1024 => LARGEST;
     /// A connection that has not finished its handshake by then is closed.
     handshake_ms: u64 = 5_000, 1 => DAY_MS;
     /// A frame that was begun is finished by then, or its connection is closed.

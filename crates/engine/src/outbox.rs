@@ -5,6 +5,9 @@
 use crate::gate::Guest;
 use crate::handle::Handle;
 use crate::inbox::Batch;
+use crate::layers::Layers;
+use photinus_proto::codec::photinus::Resume;
+use photinus_proto::codec::Peer;
 
 #[derive(Default)]
 pub struct OutBatch {
@@ -141,6 +144,8 @@ pub enum Handover {
         listener: usize,
         guest: Guest,
     },
+    /// A connection whose client resumes a session of this reactor.
+    Move(Box<Moving>),
     /// Serve this listener's connections; one reactor also gets its socket.
     Listen {
         listener: usize,
@@ -152,6 +157,21 @@ pub enum Handover {
     },
     /// Close everything at once and end.
     Shutdown,
+}
+
+/// A connection on its way to another reactor, between its hello and the answer to it.
+pub struct Moving {
+    pub stream: mio::net::TcpStream,
+    pub address: Box<str>,
+    pub listener: u16,
+    pub guest: Guest,
+    pub layers: Option<Box<Layers>>,
+    pub peer: Peer,
+    pub resume: Resume,
+    /// Came behind the hello.
+    pub rest: Vec<u8>,
+    /// Written, and not taken by the socket yet.
+    pub unsent: Vec<u8>,
 }
 
 impl OutBatch {

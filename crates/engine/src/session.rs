@@ -11,6 +11,7 @@ use crate::handle::{Handle, SLOTS_A_REACTOR};
 use crate::limits::QUARANTINE_MS;
 use crate::outbox::{Marks, OutRoute, What};
 use crate::rate::Spent;
+use crate::resumable::Resumable;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Session {
     /// What it has sent lately.
     pub spent: Spent,
     pub waiting: Option<Box<Waiting>>,
+    /// `None`: it ends with its connection.
+    pub resumable: Option<Box<Resumable>>,
     /// What this turn has for it: first and last node of a chain (`reactor/outbound.rs`).
     pub chain: (u32, u32),
     /// Groups it is in, and its place in each.
@@ -218,15 +221,17 @@ impl Sessions {
         &mut self.table[local as usize]
     }
 
-    /// It has ended: messages to it are dropped from now on. Gives what still waited.
-    pub fn end(&mut self, handle: Handle) -> Option<Box<Waiting>> {
-        let session = self.live(handle)?;
+    /// It has ended: messages to it are dropped from now on. Gives what still waited, and what was kept.
+    pub fn end(&mut self, handle: Handle) -> (Option<Box<Waiting>>, Option<Box<Resumable>>) {
+        let Some(session) = self.live(handle) else {
+            return (None, None);
+        };
         session.state = State::Ended;
         session.connection = NONE;
         session.paused = false;
-        let waiting = session.waiting.take();
+        let left = (session.waiting.take(), session.resumable.take());
         self.live -= 1;
-        waiting
+        left
     }
 
     /// Python has let go of an ended session.
@@ -267,6 +272,12 @@ impl Sessions {
 }
 
 impl Session {
+    /// It was cut, and waits for another connection.
+    #[inline]
+    pub fn is_detached(&self) -> bool {
+        self.state == State::Live && self.connection == NONE
+    }
+
     fn free(handle: Handle) -> Session {
         Session {
             handle,
@@ -277,6 +288,7 @@ impl Session {
             unhandled: 0,
             spent: Spent::default(),
             waiting: None,
+            resumable: None,
             chain: (NONE, NONE),
             groups: Vec::new(),
         }
@@ -299,7 +311,7 @@ mod tests {
         assert_eq!((second.local(), second.reactor()), (first.local(), 2));
         assert_ne!(second, first);
         assert!(sessions.live(first).is_none());
-        assert!(sessions.end(first).is_none());
+        sessions.end(first);
         sessions.free(first, 0);
         assert!(sessions.live(second).is_some());
     }

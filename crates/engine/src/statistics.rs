@@ -86,8 +86,13 @@ counts! {
         /// Times a socket was left unread since its session's, or the whole inbox's, budget was used up.
         paused_session, paused_total,
         heartbeats_sent,
+        /// Sessions that lost their connection; that were resumed, whole or with a gap; whose window was over.
+        cut, resumed, resumed_with_gap, resume_expired,
+        /// Times that what was kept for a session was dropped for want of room.
+        resume_dropped,
         /// Gauges: now.
         sessions, connections, waiting_out_bytes, unhandled_bytes, partial_bytes, paused_now,
+        detached, kept_bytes,
     }
 }
 

@@ -29,6 +29,7 @@ impl<B: Back> Reactor<B> {
             self.listeners.resize_with(number + 1, || None);
         }
         let heartbeat_ms = listener.protocol.heartbeat().map(u64::from);
+        let window_ms = listener.protocol.resume().map(u64::from);
         self.listeners[number] = Some(Serving {
             format: crate::shared::format_of(&listener.protocol),
             protocol: listener.protocol,
@@ -36,6 +37,7 @@ impl<B: Back> Reactor<B> {
             reactors: listener.reactors,
             heartbeats: heartbeat_ms.map(Deadlines::new),
             heartbeat_ms: heartbeat_ms.unwrap_or(0),
+            windows: window_ms.map(Deadlines::new),
         });
     }
 
@@ -138,10 +140,7 @@ impl<B: Back> Reactor<B> {
                 return;
             }
         };
-        let at = self.vacant.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() as u32 - 1
-        });
+        let at = self.place_for_connection();
         if self.back.watch(&mut stream, at).is_err() {
             self.statistics.counts.accept_failures.add(1);
             self.vacant.push(at);
@@ -176,6 +175,14 @@ impl<B: Back> Reactor<B> {
         } else if self.shared.gate.is_full() && !matches!(*protocol, Protocol::Photinus(_)) {
             self.turn_away(at, "full"); // photinus hears of it as an answer to its hello
         }
+    }
+
+    /// A free place in the table of connections.
+    pub(super) fn place_for_connection(&mut self) -> u32 {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() as u32 - 1
+        })
     }
 
     pub(super) fn count_refusal(&self, refusal: Refusal) {
@@ -243,13 +250,18 @@ impl<B: Back> Reactor<B> {
         let address = self.addresses.remove(&at).unwrap_or_default();
         self.statistics.counts.sessions_opened.add(1);
         self.tell(handle, Event::Opened, u32::from(listener), &address);
+        self.beat_at(usize::from(listener), at, serial);
+        true
+    }
+
+    /// From now on it is sent heartbeats, if its listener has any.
+    pub(super) fn beat_at(&mut self, listener: usize, at: u32, serial: u32) {
         if let Some(Some(Serving {
             heartbeats: Some(heartbeats),
             ..
-        })) = self.listeners.get_mut(listener as usize)
+        })) = self.listeners.get_mut(listener)
         {
             heartbeats.set(self.now_ms, at, serial);
         }
-        true
     }
 }

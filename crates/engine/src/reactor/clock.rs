@@ -40,13 +40,20 @@ impl<B: Back> Reactor<B> {
                 continue;
             }
             if now >= since + frame_ms && !connection.readable {
-                self.refuse(at, "frame-timeout");
+                let handle = connection.session;
+                if self.outlives(handle, By::Network) {
+                    // It is more likely the network that fell silent than its user.
+                    self.close(at, By::Network, "frame-timeout");
+                } else {
+                    self.refuse(at, "frame-timeout");
+                }
             } else {
                 connection.frame_clock = true;
                 self.frames.set(now, at, serial);
             }
         }
         self.beat();
+        self.end_detached();
     }
 
     pub(super) fn send_heartbeat(&mut self, at: u32, protocol: &Protocol) {

@@ -12,8 +12,16 @@ use photinus_proto::codec::{self, Flags, Outgoing};
 /// Why a session ended whose client was sent to another address.
 const REDIRECTED: &str = "redirected";
 
+/// Why a session ended that was told this last.
+pub(super) fn reason_of(what: Waits, text: &str) -> &str {
+    match what {
+        Waits::Redirect => REDIRECTED,
+        _ => text,
+    }
+}
+
 impl<B: Back> Reactor<B> {
-    /// Ends the connection now, and its session with it.
+    /// Ends the connection now, and its session with it, unless that goes on without one.
     pub(super) fn close(&mut self, at: u32, by: By, reason: &str) {
         let Some(mut connection) = self.connections[at as usize].take() else {
             return;
@@ -23,22 +31,29 @@ impl<B: Back> Reactor<B> {
         self.addresses.remove(&at);
         self.out.total -= connection.unsent_bytes();
         self.partial_bytes -= connection.partial_counted;
+        let handle = connection.session;
+        if self.outlives(handle, by) {
+            return self.detach(handle, connection.acquaintance, by, reason);
+        }
         self.count_end(connection.stage, by, reason);
-        if connection.session != Handle::NONE {
-            self.end_session(connection.session, by, reason);
+        if handle != Handle::NONE {
+            self.end_session(handle, by, reason);
         }
     }
 
     /// The session is over; its connection may still be lingering.
     pub(super) fn end_session(&mut self, handle: Handle, by: By, reason: &str) {
-        if self.sessions.live(handle).is_none_or(|session| {
-            self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
-            false
-        }) {
+        let Some(session) = self.sessions.live(handle) else {
             return;
-        }
+        };
+        self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
+        self.detached -= usize::from(session.is_detached());
         self.groups.leave_all(handle, &mut self.sessions);
-        if let Some(waiting) = self.sessions.end(handle) {
+        let (waiting, resumable) = self.sessions.end(handle);
+        if let Some(resumable) = resumable {
+            self.kept_bytes -= resumable.sent.bytes();
+        }
+        if let Some(waiting) = waiting {
             self.out.total -= waiting.bytes;
             self.statistics
                 .counts
@@ -91,6 +106,9 @@ impl<B: Back> Reactor<B> {
         for at in 0..self.connections.len() as u32 {
             self.close(at, By::Server, "shutdown");
         }
+        for handle in self.sessions.handles() {
+            self.kick(handle, "shutdown"); // those without a connection
+        }
         self.mailboxes[self.number].queue.close();
         self.stopped = true;
     }
@@ -100,6 +118,10 @@ impl<B: Back> Reactor<B> {
         let Some(session) = self.sessions.live(handle) else {
             return;
         };
+        if session.is_detached() {
+            self.count_end(Stage::Open, By::Server, reason);
+            return self.end_session(handle, By::Server, reason);
+        }
         let at = session.connection;
         if let Some(waiting) = &mut session.waiting {
             let (added, _) = waiting.put(Waits::Kick, reason.as_bytes());
@@ -127,9 +149,9 @@ impl<B: Back> Reactor<B> {
         let session = self.sessions.live(connection.session);
         let waiting = session.and_then(|session| session.waiting.as_ref());
         let goodbye = waiting.and_then(|of| of.each().find(|of| of.what.is_goodbye()));
-        let reason = goodbye.map_or("kicked".into(), |message| match message.what {
-            Waits::Redirect => REDIRECTED.to_owned(),
-            _ => String::from_utf8_lossy(&message.body).into_owned(),
+        let reason = goodbye.map_or("kicked".into(), |message| {
+            let text = String::from_utf8_lossy(&message.body);
+            reason_of(message.what, &text).to_owned()
         });
         self.close(at, By::Server, &reason);
     }
@@ -151,13 +173,11 @@ impl<B: Back> Reactor<B> {
 
     /// What the application has its session told last: a reason, or another address.
     pub(super) fn say_goodbye(&mut self, handle: Handle, at: u32, what: Waits, text: &str) {
-        match what {
-            Waits::Redirect => {
-                let last = (Outgoing::Redirect, text);
-                self.finish_with(handle, at, By::Server, REDIRECTED, last);
-            }
-            _ => self.finish(handle, at, By::Server, text),
-        }
+        let kind = match what {
+            Waits::Redirect => Outgoing::Redirect,
+            _ => Outgoing::Kick,
+        };
+        self.finish_with(handle, at, By::Server, reason_of(what, text), (kind, text));
     }
 
     /// Ends the session, if there is one yet: the protocol's kick goes out last, and the connection

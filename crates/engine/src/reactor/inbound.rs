@@ -1,5 +1,6 @@
 //! From a socket to the batch: read into the arena, decode in place, keep what is half a frame.
 
+use super::photinus::Greeted;
 use super::Reactor;
 use crate::acquaintance::Named;
 use crate::back::{Back, Stream};
@@ -7,7 +8,7 @@ use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run, DEFAULT_ROUTE, UNKNOWN_ROUTE};
 use crate::limits::{ARENA_BYTES, PACKET_OVERHEAD, READ_BYTES};
-use photinus_proto::codec::{Decoded, Kind, Packet, Route};
+use photinus_proto::codec::{Decoded, Kind, Packet, Protocol, Route};
 use photinus_proto::error::WireError;
 use std::io::ErrorKind;
 
@@ -256,15 +257,20 @@ impl<B: Back> Reactor<B> {
                     heartbeat,
                 }) => {
                     from += consumed;
-                    self.hear(at, &heartbeat);
+                    if let Err(error) = self.hear(at, &heartbeat) {
+                        break Err(error);
+                    }
                 }
                 Ok(Decoded::Hello { consumed, hello }) => {
                     from += consumed;
                     // The event's text goes behind what has been read.
                     self.batch.used = end;
                     let rest = self.batch.arena[from..end].to_vec();
-                    self.greet(at, hello, peer, &protocol);
-                    return self.decode_rest(at, rest);
+                    if let Protocol::Photinus(options) = &*protocol {
+                        let greeted = Greeted { at, peer, options };
+                        self.greet(greeted, hello, rest);
+                    }
+                    return;
                 }
                 Ok(Decoded::Leave { consumed }) => {
                     from += consumed;
@@ -294,11 +300,12 @@ impl<B: Back> Reactor<B> {
             return;
         };
         connection.peer = peer;
-        if left {
-            return self.close(at, By::Client, "left");
-        }
-        if counted > 0 && connection.acquaintance.is_some() {
+        if connection.acquaintance.is_some() {
             self.count_frames(at, counted, (from - begin) as u32);
+        }
+        if left {
+            self.make_final(handle);
+            return self.close(at, By::Client, "left");
         }
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
@@ -345,7 +352,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// What came in the same read behind the end of a handshake.
-    fn decode_rest(&mut self, at: u32, rest: Vec<u8>) {
+    pub(super) fn decode_rest(&mut self, at: u32, rest: Vec<u8>) {
         self.write_reply(at);
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;

@@ -14,6 +14,7 @@ mod inbound;
 mod layered;
 mod outbound;
 mod photinus;
+mod resume;
 mod waiting;
 mod writing;
 
@@ -70,6 +71,9 @@ pub struct Reactor<B: Back> {
     /// Not read because the whole inbox's budget is used up.
     held_back: Vec<(u32, u32)>,
     paused_sessions: usize,
+    /// Sessions without a connection, and bytes of what is kept for all that can be resumed.
+    detached: usize,
+    kept_bytes: usize,
     rates: SessionRates,
     /// Cost of all packets of this reactor that Python has not handled.
     unhandled: usize,
@@ -111,6 +115,8 @@ struct Serving {
     format: crate::outbox::FormatSet,
     heartbeats: Option<Deadlines>,
     heartbeat_ms: u64,
+    /// Of sessions that were cut; `None`: none outlives its connection.
+    windows: Option<Deadlines>,
 }
 
 /// What a turn left to do.
@@ -152,6 +158,8 @@ impl<B: Back> Reactor<B> {
             again: Vec::new(),
             held_back: Vec::new(),
             paused_sessions: 0,
+            detached: 0,
+            kept_bytes: 0,
             rates: SessionRates::new(&limits),
             unhandled: 0,
             partial_bytes: 0,
@@ -247,14 +255,11 @@ impl<B: Back> Reactor<B> {
             &self.lingering,
             &self.accept_retries,
         ];
-        let heartbeats = self
-            .listeners
-            .iter()
-            .flatten()
-            .filter_map(|of| of.heartbeats.as_ref());
+        let listeners = self.listeners.iter().flatten();
+        let of_listeners = listeners.flat_map(|of| of.heartbeats.iter().chain(of.windows.as_ref()));
         let next = deadlines
             .into_iter()
-            .chain(heartbeats)
+            .chain(of_listeners)
             .filter_map(Deadlines::next_ms)
             .min();
         let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
@@ -439,6 +444,8 @@ impl<B: Back> Reactor<B> {
         counts.waiting_out_bytes.set(self.out.total as u64);
         counts.unhandled_bytes.set(self.unhandled as u64);
         counts.partial_bytes.set(self.partial_bytes as u64);
+        counts.detached.set(self.detached as u64);
+        counts.kept_bytes.set(self.kept_bytes as u64);
         counts
             .paused_now
             .set((self.paused_sessions + self.held_back.len()) as u64);

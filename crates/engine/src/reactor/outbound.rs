@@ -74,6 +74,16 @@ impl Outbound {
         alone.then_some((batch as u32, item as u32))
     }
 
+    /// The messages of the chain, with their places in it.
+    pub(super) fn each_of_chain(&self) -> impl Iterator<Item = (usize, Waits, &[u8])> {
+        let chain = self.chain.iter().enumerate();
+        chain.filter_map(|(at, &(batch, item))| {
+            let content = &self.batches[batch as usize];
+            let entry = &content.items[item as usize];
+            Some((at, waits(entry)?, content.payload(entry)))
+        })
+    }
+
     fn keep(&mut self, mut batch: OutBatch) {
         let usual = batch.arena.capacity() <= 1 << 20 && batch.items.capacity() <= 16 << 10;
         if usual && self.spare.len() < SPARE_BATCHES {
@@ -102,6 +112,7 @@ impl<B: Back> Reactor<B> {
                         self.adopt(stream, address, listener, guest);
                     }
                 }
+                Handover::Move(moving) => self.take_in(*moving),
                 Handover::Listen { listener, socket } => self.serve(listener, socket),
                 Handover::Drain { reason } => {
                     self.carry_out(); // what was sent before it comes before the end
@@ -257,6 +268,7 @@ impl<B: Back> Reactor<B> {
         let (handle, listener, connection) = (session.handle, session.listener, session.connection);
         let (mut node, _) = std::mem::replace(&mut session.chain, (NONE, NONE));
         let backlog = session.waiting.is_some();
+        let session_keeps = session.resumable.is_some();
         self.out.chain.clear();
         while let Some(&Node { batch, item, next }) = self.out.nodes.get(node as usize) {
             self.out.chain.push((batch, item));
@@ -268,6 +280,9 @@ impl<B: Back> Reactor<B> {
                 .counts
                 .dropped_gone
                 .add(self.out.chain.len() as u64);
+            return;
+        }
+        if session_keeps && self.keep_chain(handle) {
             return;
         }
         let free = !backlog

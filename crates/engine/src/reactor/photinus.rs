@@ -1,51 +1,89 @@
-//! What only the photinus protocol has: a hello that is answered, and heartbeats that count.
+//! What only the photinus protocol has: a hello that is answered, and heartbeats that count. What it
+//! keeps for a session whose connection was cut stands in `resume.rs`.
 
 use super::Reactor;
 use crate::acquaintance::{announce, Acquaintance};
 use crate::back::Back;
-use photinus_proto::codec::photinus::{self, Hello, Status, Welcome, USUAL_RATE};
-use photinus_proto::codec::{Peer, Protocol};
+use photinus_proto::codec::photinus as codec;
+use photinus_proto::codec::photinus::{Heartbeat, Hello, Options, Status, Welcome, USUAL_RATE};
+use photinus_proto::codec::Peer;
+use photinus_proto::error::WireError;
 use std::sync::Arc;
 
-const NS_A_MICROSECOND: u64 = 1_000;
+pub(super) const NS_A_MICROSECOND: u64 = 1_000;
+
+/// A connection whose client has said its hello.
+pub struct Greeted<'a> {
+    pub at: u32,
+    pub peer: Peer,
+    pub options: &'a Options,
+}
 
 impl<B: Back> Reactor<B> {
-    /// A client has introduced itself: its session opens, and it is welcomed.
-    pub(super) fn greet(&mut self, at: u32, _hello: Hello, mut peer: Peer, protocol: &Protocol) {
-        let Protocol::Photinus(options) = protocol else {
-            return;
+    /// A client has introduced itself: its session opens or goes on, and it is welcomed; or it is refused.
+    /// `rest` came behind the hello.
+    pub(super) fn greet(&mut self, greeted: Greeted<'_>, hello: Hello, rest: Vec<u8>) {
+        let at = greeted.at;
+        let welcome = match hello.resume {
+            Some(resume) => {
+                let Some(rest) = self.move_away(&greeted, resume, rest) else {
+                    return;
+                };
+                return self.resume(greeted, resume, rest);
+            }
+            None => self.begin(&greeted),
         };
-        if !self.open_session(at) {
-            return;
+        if let Some(frame) = welcome {
+            self.write_now(at, &frame);
+            self.decode_rest(at, rest);
         }
+    }
+
+    /// A new session; its welcome. `None`: it was turned away.
+    fn begin(&mut self, greeted: &Greeted<'_>) -> Option<Vec<u8>> {
+        let (at, options) = (greeted.at, greeted.options);
+        if !self.open_session(at) {
+            return None;
+        }
+        let handle = self.connections.get(at as usize)?.as_ref()?.session;
+        let token = options.resume().and_then(|_| self.make_resumable(handle));
         let welcome = Welcome {
             status: Status::New,
             clock: self.clock(),
             rate: USUAL_RATE,
-            resume: None,
+            resume: token.zip(options.resume()),
         };
-        let mut frame = Vec::new();
+        let (mut peer, mut frame) = (greeted.peer, Vec::new());
         options.welcome(&mut peer, &welcome, &mut frame);
-        if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
-            connection.peer = peer;
-            connection.acquaintance = Some(Box::<Acquaintance>::default());
-        }
-        self.write_now(at, &frame);
+        let connection = self.connections.get_mut(at as usize)?.as_mut()?;
+        connection.peer = peer;
+        connection.acquaintance = Some(Box::<Acquaintance>::default());
+        Some(frame)
     }
 
     /// A client has said how far it is.
-    pub(super) fn hear(&mut self, at: u32, heartbeat: &photinus::Heartbeat) {
+    pub(super) fn hear(&mut self, at: u32, heartbeat: &Heartbeat) -> Result<(), WireError> {
         let now = self.clock();
         if let Some(of) = self.acquaintance(at) {
             of.heard(heartbeat, now);
         }
+        self.acknowledge(at, heartbeat.received)
     }
 
-    /// Counted frames have come from this client.
+    /// So many counted frames have come from this client; or others, if it is none.
     pub(super) fn count_frames(&mut self, at: u32, frames: u32, bytes: u32) {
         let Some(of) = self.acquaintance(at) else {
             return;
         };
+        if of.speaks() {
+            self.has_token(at);
+        }
+        let Some(of) = self.acquaintance(at) else {
+            return;
+        };
+        if frames == 0 {
+            return;
+        }
         of.count(frames, bytes);
         if of.heartbeat_is_overdue() {
             let mut frame = Vec::new();
@@ -66,7 +104,7 @@ impl<B: Back> Reactor<B> {
     pub(super) fn append_heartbeat(&mut self, at: u32, out: &mut Vec<u8>) {
         let now = self.clock();
         if let Some(of) = self.acquaintance(at) {
-            photinus::heartbeat(&of.heartbeat(now), USUAL_RATE, out);
+            codec::heartbeat(&of.heartbeat(now), USUAL_RATE, out);
             self.statistics.counts.heartbeats_sent.add(1);
         }
     }
@@ -89,7 +127,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// The clock that clients are told, in microseconds; never 0.
-    fn clock(&self) -> u64 {
+    pub(super) fn clock(&self) -> u64 {
         self.back.now() / NS_A_MICROSECOND + 1
     }
 }

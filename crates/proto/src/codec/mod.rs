@@ -114,6 +114,14 @@ impl Protocol {
         }
     }
 
+    /// Milliseconds for which a session is kept whose connection was cut; `None`: it ends with it.
+    pub fn resume(&self) -> Option<u32> {
+        match self {
+            Protocol::Photinus(options) => options.resume(),
+            _ => None,
+        }
+    }
+
     /// The whole frame of one heartbeat; empty where the protocol has none, or where each is another
     /// ([`photinus::heartbeat`]).
     pub fn heartbeat_frame(&self) -> &'static [u8] {
