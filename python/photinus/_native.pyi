@@ -35,6 +35,8 @@ class Session:
     @property
     def closed(self) -> bool: ...
     @property
+    def connected(self) -> bool: ...
+    @property
     def engine(self) -> Engine: ...
     def send(self, route: str | int, message: object, *, droppable: bool = False, secret: bool = False) -> None: ...
     def kick(self, reason: str = "kicked") -> None: ...
@@ -68,6 +70,7 @@ class Engine:
         routes: Mapping[Any, Handler],
         default: Handler | None,
         opened: Callable[[Any], Any] | None,
+        resumed: Callable[[Any, bool], Any] | None,
         closed: Callable[[Any, str, str], Any] | None,
         failed: Callable[[Any, str | int | None, BaseException], bytes | None],
         refusals: Mapping[str, Callable[..., BaseException]],

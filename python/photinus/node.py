@@ -215,6 +215,7 @@ class Node:
             routes={key: self._handler(route, loop) for key, route in table.routes.items()},
             default=None if table.default is None else self._handler(table.default, loop),
             opened=_in_turn(table.opened),
+            resumed=_in_turn(table.resumed),
             closed=self._closed(table.closed),
             failed=self._failed,
             refusals={
@@ -390,7 +391,7 @@ def _too_fast(seconds: float) -> Refused:
 
 
 def _in_turn(routes: tuple[Route, ...]) -> Callable[..., Any] | None:
-    """The `opened` or `closed` handlers of several Routes as one; each is called, whatever the
+    """The `opened`, `resumed` or `closed` handlers of several Routes as one; each is called, whatever the
     others do."""
     handlers = [route.handler for route in routes]
     if len(handlers) < 2:

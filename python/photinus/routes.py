@@ -115,6 +115,7 @@ class Routes:
         self.declared: dict[str | int, Route] = {}
         self.fallback: Route | None = None
         self.opening: Route | None = None
+        self.resuming: Route | None = None
         self.closing: Route | None = None
         self._sealed = False
 
@@ -191,8 +192,21 @@ class Routes:
         self.opening = Route(None, handler, shape)
         return handler
 
+    def resumed(self, handler: Callable[[Session[D], bool], N], /) -> Callable[[Session[D], bool], N]:
+        """Declares what is called with each session whose client is back after its connection was cut, before
+        anything that it says over the new one is handled.
+
+        The second argument is whether there is a gap: some of what was sent to it is lost, and it wants
+        a snapshot. Without one it has got everything, in order, and nothing need be done.
+        """
+        shape = hook_shape("resumed", handler, _locals_of_caller())
+        self._check_free("resumed", self.resuming, shape)
+        self.resuming = Route(None, handler, shape)
+        return handler
+
     def closed(self, handler: Callable[[Session[D], Closed], N], /) -> Callable[[Session[D], Closed], N]:
-        """Declares what is called once with each session that has ended, after its last handler."""
+        """Declares what is called once with each session that has ended, after its last handler; where sessions
+        can be resumed, after the time in which this one could have been."""
         shape = hook_shape("closed", handler, _locals_of_caller())
         self._check_free("closed", self.closing, shape)
         self.closing = Route(None, handler, shape)
@@ -229,6 +243,7 @@ class Table(Struct, frozen=True):
     routes: dict[str | int, Route]
     default: Route | None
     opened: tuple[Route, ...]
+    resumed: tuple[Route, ...]
     closed: tuple[Route, ...]
 
 
@@ -249,6 +264,7 @@ def table_of(parts: Iterable[Routes]) -> Table:
         routes,
         default,
         opened=tuple(part.opening for part in parts if part.opening is not None),
+        resumed=tuple(part.resuming for part in parts if part.resuming is not None),
         closed=tuple(part.closing for part in parts if part.closing is not None),
     )
 

@@ -18,6 +18,7 @@ _HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R 
 # What is called with a fixed shape, by what it is declared as.
 _HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
     "opened": ("(session: Session) -> None", (Session,)),
+    "resumed": ("(session: Session, gap: bool) -> None", (Session, bool)),
     "closed": ("(session: Session, reason: Closed) -> None", (Session, Closed)),
     "before": ("(session: Session, call: Call) -> None", (Session, Call)),
     "after": ("(session: Session, call: Call, outcome: Outcome) -> None", (Session, Call, Outcome)),

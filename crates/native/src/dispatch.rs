@@ -3,7 +3,7 @@
 //! Invariants: packets of one session reach its handlers in the order in which they came, one at a
 //! time; while a handler of it is suspended (`coroutine.rs`) its later packets wait in its mailbox,
 //! counted against its budget until they are handled. A session's `opened` comes first, its
-//! `closed` last. No borrow of a `GilCell` is held while Python runs.
+//! `closed` last, and `resumed` before what came over the new connection. No borrow of a `GilCell` is held while Python runs.
 
 use crate::access;
 use crate::coroutine;
@@ -51,6 +51,7 @@ pub enum Purpose {
         number: u32,
     },
     Opened,
+    Resumed,
     Closed,
 }
 
@@ -250,6 +251,35 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
             }
             Ok(false)
         }
+        Event::Cut => {
+            if let Some(session) = call.engine.seat(py, item.handle) {
+                session.get().fields.with(py, |fields| fields.cut = true);
+            }
+            Ok(false)
+        }
+        Event::Resumed => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(false);
+            };
+            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
+            let busy = session.get().fields.with(py, |fields| {
+                fields.cut = false;
+                fields.address = address.into_boxed_str();
+                fields.busy
+            });
+            let gap = item.number != 0;
+            if busy {
+                park(
+                    call,
+                    &session,
+                    Waiting::Resumed { gap },
+                    PyBytes::new(py, b""),
+                );
+            } else {
+                resumed(call, &session, gap)?;
+            }
+            Ok(false)
+        }
         Event::Drained => call.engine.reactor_drained(py).map(|()| false),
     }
 }
@@ -325,6 +355,7 @@ pub fn work_off_mailbox(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> Py
                 call.engine.post(py, handle.reactor(), release, &[]);
                 result?;
             }
+            Waiting::Resumed { gap } => resumed(call, session, gap)?,
             Waiting::Closed { by } => closed(call, session, by, body)?,
         }
     }
@@ -423,7 +454,7 @@ pub fn finish<'py>(
         Purpose::Packet {
             kind, id, number, ..
         } => reply(call, session, (kind, id, number), purpose, &value),
-        Purpose::Opened => Ok(()),
+        Purpose::Opened | Purpose::Resumed => Ok(()),
         Purpose::Closed => let_go(call, session),
     }
 }
@@ -490,7 +521,7 @@ pub fn failed(
                 (None, None) => None,
             }
         }
-        Purpose::Opened | Purpose::Closed => None,
+        Purpose::Opened | Purpose::Resumed | Purpose::Closed => None,
     };
     let error = error.into_value(py);
     let told = call
@@ -526,7 +557,7 @@ pub fn failed(
                 .map_or(&b"{}"[..], |told| told.as_bytes());
             call.engine.post(py, to.reactor(), action, body);
         }
-        Purpose::Packet { .. } | Purpose::Opened => {}
+        Purpose::Packet { .. } | Purpose::Opened | Purpose::Resumed => {}
         Purpose::Closed => let_go(call, session)?,
     }
     Ok(())
@@ -553,6 +584,15 @@ fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: String) -
             finish(call, &session, Purpose::Opened, result, true)
         }
     }
+}
+
+/// Its client is back. With a gap, some of what was sent to it meanwhile is lost.
+fn resumed<'py>(call: &Call<'_, 'py>, session: &Bound<'py, Session>, gap: bool) -> PyResult<()> {
+    let Some(resumed) = &call.installed.resumed else {
+        return Ok(());
+    };
+    let result = resumed.bind(call.py).call1((session, gap));
+    finish(call, session, Purpose::Resumed, result, true)
 }
 
 fn closed<'py>(

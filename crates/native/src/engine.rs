@@ -116,8 +116,8 @@ impl Engine {
     ///
     /// What has been read and not handled yet goes to the new one. Handlers that are suspended go on,
     /// and when one is done, `caught_up` is given its session before its next packet is handled.
-    #[pyo3(signature = (*, session_type, routes, default, opened, closed, failed, refusals, encoders,
-                        event_loop, context, caught_up = None))]
+    #[pyo3(signature = (*, session_type, routes, default, opened, resumed, closed, failed, refusals,
+                        encoders, event_loop, context, caught_up = None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "keywords of one call, checked by the type stub"
@@ -129,6 +129,7 @@ impl Engine {
         routes: &Bound<'_, PyDict>,
         default: Option<&Bound<'_, Handler>>,
         opened: Option<Py<PyAny>>,
+        resumed: Option<Py<PyAny>>,
         closed: Option<Py<PyAny>>,
         failed: Py<PyAny>,
         refusals: &Bound<'_, PyDict>,
@@ -145,6 +146,7 @@ impl Engine {
             handlers,
             default,
             opened,
+            resumed,
             closed,
             failed,
             caught_up,

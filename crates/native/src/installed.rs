@@ -17,6 +17,7 @@ pub struct Installed {
     pub handlers: Handlers,
     pub default: Option<Arc<Entry>>,
     pub opened: Option<Py<PyAny>>,
+    pub resumed: Option<Py<PyAny>>,
     pub closed: Option<Py<PyAny>>,
     pub failed: Py<PyAny>,
     /// Is given each session whose suspended handler is done: that handler may be of replaced code,

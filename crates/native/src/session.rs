@@ -28,6 +28,8 @@ pub struct Fields {
     pub listener: u16,
     pub format: u8,
     pub closed: bool,
+    /// It has no connection now.
+    pub cut: bool,
     /// A handler of this session is suspended: what comes for it waits in its mailbox.
     pub busy: bool,
     pub data: Option<Py<PyAny>>,
@@ -61,6 +63,9 @@ pub enum Waiting {
         id: u32,
         route: u32,
         number: u32,
+    },
+    Resumed {
+        gap: bool,
     },
     Closed {
         by: u32,
@@ -133,7 +138,7 @@ impl Session {
         self.fields.with(py, |fields| fields.handle)
     }
 
-    /// The peer's address, as "127.0.0.1:51324" or "[::1]:51324".
+    /// The peer's address, as "127.0.0.1:51324" or "[::1]:51324"; after a resume, the new one.
     #[getter]
     fn address(&self, py: Python<'_>) -> String {
         self.fields.with(py, |fields| fields.address.to_string())
@@ -156,6 +161,13 @@ impl Session {
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
         self.fields.with(py, |fields| fields.closed)
+    }
+
+    /// Its client is there. False from the moment on that its connection was cut until it comes back, or
+    /// the session has ended; what is sent to it meanwhile waits.
+    #[getter]
+    fn connected(&self, py: Python<'_>) -> bool {
+        self.fields.with(py, |fields| !fields.cut && !fields.closed)
     }
 
     /// The engine it belongs to. Raises RuntimeError for a session that no engine made.

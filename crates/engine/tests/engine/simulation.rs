@@ -55,9 +55,13 @@ fn whatever_happens_in_whatever_order() {
 }
 
 /// xorshift64*: the same numbers from the same seed everywhere.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -65,11 +69,11 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
@@ -119,7 +123,7 @@ struct Talker {
 
 impl Simulation {
     fn new(seed: u64) -> Simulation {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::new(seed);
         let sessions = 5 + random.below(30);
         let limits = Limits {
             max_payload: 100_100,
@@ -335,6 +339,7 @@ impl Simulation {
                 self.kept.push(handle);
             }
             Event::Drained => {}
+            Event::Cut | Event::Resumed => panic!("none of these can be resumed: {seen:?}"),
         }
     }
 

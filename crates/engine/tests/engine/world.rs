@@ -15,6 +15,8 @@ pub const POMELO: &str = "tcp://memory:2?protocol=pomelo&heartbeat=10";
 pub const FIREFLY: &str = "tcp://memory:3?protocol=firefly";
 /// Two-byte lengths: what is sent here can be too long.
 pub const SHORT: &str = "tcp://memory:4?protocol=length2";
+pub const PHOTINUS: &str = "tcp://memory:5?protocol=photinus&heartbeat=10&resume=30";
+pub const WINDOW_MS: u64 = 30_000;
 pub const HEARTBEAT_MS: u64 = 10_000;
 
 pub const HELLO: &[u8] = b"\x01\0\0\x02{}";
@@ -59,7 +61,7 @@ impl World {
         let mut routes = Routes::default();
         routes.add_name(SAY.0, SAY.1);
         engine.set_routes(routes);
-        for url in [LENGTH, POMELO, FIREFLY, SHORT] {
+        for url in [LENGTH, POMELO, FIREFLY, SHORT, PHOTINUS] {
             assert_eq!(engine.listen(url).unwrap(), url);
         }
         World {
@@ -216,6 +218,8 @@ impl World {
             "waiting_out_bytes",
             "partial_bytes",
             "paused_now",
+            "detached",
+            "kept_bytes",
         ] {
             assert_eq!(self.count(gauge), 0, "{gauge}");
         }
