@@ -27,6 +27,7 @@ AnyCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 AnyBytes = Annotated[int, Meta(ge=0, le=2**40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=24 * 3600 * 1000)]
+AnyMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
 # More reactors than a large machine has cores is a mistake in the unit.
 Threads = Annotated[int, Meta(ge=0, le=256)]
 # Leading from the loop's thread is tested where servers run.
@@ -118,6 +119,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Frames a second from one session, ten seconds' worth at once; above it the session ends. 0: any number."""
     session_bytes_per_s: AnyBytes | UnsetType = UNSET
     """The same in bytes. 0: any number."""
+    overload_drop_ms: AnyMilliseconds | UnsetType = UNSET
+    """Milliseconds that packets may wait for handlers before clients' droppable messages are dropped. 0: any time."""
+    overload_wait_ms: AnyMilliseconds | UnsetType = UNSET
+    """The same before new sessions have to wait. 0: any time."""
+    login_queue: AnyCount | UnsetType = UNSET
+    """Clients that may stand in line for a session; more are refused. 0: nobody waits."""
     resume_session_bytes: Bytes | UnsetType = UNSET
     """Bytes kept of what was sent to one session, until its client has them, for a resume; above it the oldest are
     dropped."""

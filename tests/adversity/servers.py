@@ -183,7 +183,11 @@ def serve(
     clients leave, and what was opened must have been closed."""
     tls = certified() if scheme in ("tls", "wss") else TlsSection()
     config = Config(engine=EngineSection(threads=threads), limits=limits or Limits(), tls=tls)
-    listen = [f"{scheme}://{host}:0?protocol={protocol}" for protocol in protocols or ALL]
+    # A session that was cut and does not come back ends soon.
+    listen = [
+        f"{scheme}://{host}:0?protocol={protocol}" + "&resume=1" * (protocol == "photinus")
+        for protocol in protocols or ALL
+    ]
     server = Server(app, listen, config, loop)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.serve)

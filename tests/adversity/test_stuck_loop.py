@@ -85,7 +85,7 @@ def test_a_loop_that_is_stuck(loop: str, seconds: float) -> None:
         heard.setdefault(session.address, []).append(int(body[:8]))
         return None if body[8:] == BODY else body
 
-    limits = Limits(inbound_session_bytes=INBOX, session_packets_per_s=0, session_bytes_per_s=0)
+    limits = Limits(inbound_session_bytes=INBOX, session_packets_per_s=0, session_bytes_per_s=0, overload_wait_ms=0)
     protocols = ("length2", "length4", "firefly", "pomelo&heartbeat=1")
     with serve(serving(handle).app, *protocols, limits=limits, loop=loop) as server:
         idle, listener = server.connect("length2"), Listener(server.connect())

@@ -54,6 +54,8 @@ pub struct Connection<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Handshake,
+    /// It stands in line for a session.
+    Waiting,
     Open,
     /// The last has been said; it is read (and thrown away) until the peer closes or its time is up,
     /// since closing with unread input would make the system take back what was written.

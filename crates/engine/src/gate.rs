@@ -1,4 +1,5 @@
-//! Who may come in: connections in total and by address, handshakes in flight, sessions.
+//! Who may come in: connections in total and by address, handshakes in flight, sessions; and the line of
+//! those who wait for one.
 //!
 //! One gate for all reactors of an engine. Invariants:
 //! 1. What a [`Guest`] or a session holds is counted exactly once, and given back when the guest is
@@ -8,6 +9,7 @@
 //!    sweep, which comes each time that the table has doubled). To be refused leaves nothing behind.
 
 use crate::limits::{Limits, ACCEPT_BURST_S, RESERVED_FILES};
+use crate::line::Line;
 use crate::rate::Flow;
 use crate::shared::lock;
 use crate::system;
@@ -20,6 +22,8 @@ pub struct Gate {
     connections: Count,
     handshakes: Count,
     sessions: Count,
+    /// Those who wait for a session.
+    pub line: Line,
     /// Connections of each reactor, by which new ones are shared out.
     load: Vec<AtomicUsize>,
     addresses: Mutex<Addresses>,
@@ -58,6 +62,7 @@ impl Gate {
             connections: Count::below(connections.max(1)),
             handshakes: Count::below(limits.handshakes),
             sessions: Count::below(limits.sessions),
+            line: Line::default(),
             load: (0..reactors).map(|_| AtomicUsize::new(0)).collect(),
             addresses: Mutex::new(Addresses {
                 known: HashMap::new(),

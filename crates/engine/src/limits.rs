@@ -89,6 +89,16 @@ limits! {
     outbound_total_bytes: usize = 256 << 20, 1024 => LARGEST;
     /// What Python may have handed over that a reactor has not yet looked at; past it `send` waits.
     outbox_bytes: usize = 64 << 20, 1024 => LARGEST;
+    /// How long the oldest packet may wait for Python, for [`INTERVAL_NS`](crate::overload::INTERVAL_NS) on end,
+    /// before droppable messages of clients are dropped; 0: they never are. 100 ms: the next such message comes
+    /// sooner than that.
+    overload_drop_ms: u64 = 100, 0 => DAY_MS;
+    /// The same before new sessions have to wait; 0: they never do. 500 ms: longer than the pauses that every
+    /// game has now and then, and what players notice: those who are in come first.
+    overload_wait_ms: u64 = 500, 0 => DAY_MS;
+    /// How many may stand in line for a session, while there are as many as there may be or Python is
+    /// behind; more are refused. 1,000: five seconds of admissions. 0: nobody waits.
+    login_queue: usize = 1_000, 0 => EVERY_SESSION;
     /// What is kept of what was sent to one session that can be resumed, until its client is known to have
     /// it; past it the oldest is dropped, and whoever would need that has a gap. 128 KiB: half a minute of
     /// ordinary traffic, which is the usual window.

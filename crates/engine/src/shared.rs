@@ -5,6 +5,7 @@ use crate::inbox::Batch;
 use crate::layers::Door;
 use crate::limits::{Limits, SPARE_BATCHES};
 use crate::outbox::{FormatSet, Handover, OutBatch};
+use crate::overload::Delay;
 use crate::routes::Routes;
 use crate::statistics::Statistics;
 use crate::system::Event;
@@ -18,6 +19,8 @@ pub struct Shared {
     /// From all reactors to Python, and the word that wakes it.
     pub inbox: Channel<Box<Batch>>,
     pub python: Event,
+    /// How long packets wait there.
+    pub delay: Delay,
     pub gate: Arc<Gate>,
     pub statistics: Vec<Arc<Statistics>>,
     /// Emptied outbox batches of each reactor, to be filled again.
@@ -87,6 +90,7 @@ impl Shared {
         Ok(Shared {
             inbox: Channel::default(),
             python: Event::new()?,
+            delay: Delay::default(),
             gate: Arc::new(Gate::new(reactors, limits)),
             statistics: (0..reactors).map(|_| Arc::default()).collect(),
             spares: (0..reactors).map(|_| Mutex::default()).collect(),

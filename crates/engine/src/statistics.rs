@@ -63,6 +63,8 @@ counts! {
         accepted,
         /// Connections turned away because the session limit was reached.
         refused_full,
+        /// The same because Python was behind; and those who were let wait in line.
+        refused_overloaded, stood_in_line,
         /// Reset as soon as they were accepted: too many connections, in all or from their address;
         /// too often from there; too many handshakes that are not done.
         refused_connections, refused_address, refused_rate, refused_handshakes,
@@ -77,6 +79,8 @@ counts! {
         closed_handshake_timeout, closed_frame_timeout, closed_protocol, closed_shutdown,
         /// Messages to sessions that had ended.
         dropped_gone,
+        /// Droppable messages of clients while Python was behind.
+        dropped_overload,
         /// Droppable messages to readers who did not keep up, for which a newer one of their route came.
         dropped_stale,
         /// Messages longer than their protocol can carry.
@@ -92,7 +96,7 @@ counts! {
         resume_dropped,
         /// Gauges: now.
         sessions, connections, waiting_out_bytes, unhandled_bytes, partial_bytes, paused_now,
-        detached, kept_bytes,
+        detached, kept_bytes, in_line,
     }
 }
 

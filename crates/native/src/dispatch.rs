@@ -136,6 +136,9 @@ pub fn drain(owner: &Bound<'_, Engine>) -> PyResult<bool> {
         }
     };
     let more = !work.batches.is_empty();
+    if !more {
+        engine.inner.shared.delay.clear();
+    }
     engine.work.with(py, |slot| *slot = Some(work));
     result.map(|()| more)
 }
@@ -146,6 +149,7 @@ fn work_off(call: &Call<'_, '_>, work: &mut Work, quick: &mut Quick) -> PyResult
     let mut timing = Timing::new(&engine.clock, &engine.counts, quick, now, BUDGET_NS);
     while let Some(mut batch) = work.batches.pop_front() {
         timing.batch(batch.pushed);
+        engine.inner.shared.delay.begin(batch.pushed);
         while let Some(&item) = batch.items.get(work.item) {
             work.item += 1;
             if matches!(item.event, Event::Packet(_)) {

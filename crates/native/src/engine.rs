@@ -485,7 +485,7 @@ impl Engine {
 
     /// Runs the memory back at this time, in seconds. True: something happened.
     fn turn(&self, now: f64) -> PyResult<bool> {
-        self.inner.turn((now * 1e9) as u64).map_err(raised)
+        self.inner.turn((now * 1e9).round() as u64).map_err(raised)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

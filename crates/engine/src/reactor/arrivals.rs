@@ -171,9 +171,9 @@ impl<B: Back> Reactor<B> {
         self.addresses.insert(at, address.into_boxed_str());
         self.again.push(at);
         if stage == Stage::Open {
-            self.open_session(at);
-        } else if self.shared.gate.is_full() && !matches!(*protocol, Protocol::Photinus(_)) {
-            self.turn_away(at, "full"); // photinus hears of it as an answer to its hello
+            self.open_at_once(at);
+        } else if self.must_wait() && !matches!(*protocol, Protocol::Photinus(_)) {
+            self.turn_away(at, self.why_not()); // photinus hears of it as an answer to its hello
         }
     }
 
@@ -206,7 +206,11 @@ impl<B: Back> Reactor<B> {
 
     /// No session is begun for this connection now. It is told so where its protocol can.
     pub(super) fn turn_away(&mut self, at: u32, reason: &'static str) {
-        self.statistics.counts.refused_full.add(1);
+        let counts = &self.statistics.counts;
+        match reason {
+            "overloaded" => counts.refused_overloaded.add(1),
+            _ => counts.refused_full.add(1),
+        }
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
@@ -226,6 +230,15 @@ impl<B: Back> Reactor<B> {
             return self.close(at, By::Server, reason);
         }
         self.finish(Handle::NONE, at, By::Server, reason);
+    }
+
+    /// The session of a protocol without a handshake begins, unless somebody has to wait. `false`: it ends.
+    pub(super) fn open_at_once(&mut self, at: u32) -> bool {
+        if self.must_wait() {
+            self.turn_away(at, self.why_not());
+            return false;
+        }
+        self.open_session(at)
     }
 
     /// The session begins, and Python is told. `false`: there is no room, and the connection ends.

@@ -54,6 +54,7 @@ impl<B: Back> Reactor<B> {
         }
         self.beat();
         self.end_detached();
+        self.look_at_line();
     }
 
     pub(super) fn send_heartbeat(&mut self, at: u32, protocol: &Protocol) {

@@ -71,9 +71,10 @@ impl<B: Back> Reactor<B> {
         }
         let counts = &self.statistics.counts;
         match (by, reason) {
-            (By::Server, "full") => {} // counted when it was turned away
+            (By::Server, "full" | "overloaded") => {} // counted when it was turned away
             (By::Client, _) => counts.closed_left.add(1),
             (By::Network, "heartbeat") => counts.closed_heartbeat.add(1),
+            (By::Network, "frame-timeout") => counts.closed_frame_timeout.add(1),
             (By::Network, _) => counts.closed_reset.add(1),
             (By::Server, "slow") => counts.closed_slow.add(1),
             (By::Server, "shutdown") => counts.closed_shutdown.add(1),
@@ -87,6 +88,7 @@ impl<B: Back> Reactor<B> {
     pub(super) fn drain_all(&mut self, reason: &str) {
         self.back.stop_listening();
         self.draining = Some(reason.into());
+        self.dissolve_line();
         for at in 0..self.connections.len() as u32 {
             let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake;
             if self.connections[at as usize]

@@ -216,6 +216,11 @@ impl<B: Back> Reactor<B> {
             match step {
                 Ok(Decoded::Packet { consumed, packet }) => {
                     counted += u32::from(!packet.flags.droppable);
+                    if packet.flags.droppable && self.busy.is_one() {
+                        self.statistics.counts.dropped_overload.add(1);
+                        from += consumed;
+                        continue;
+                    }
                     let item = self.item(at, handle, from, packet, &mut tail);
                     from += consumed;
                     if let Some(item) = item {

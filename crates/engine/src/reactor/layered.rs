@@ -118,7 +118,7 @@ impl<B: Back> Reactor<B> {
                 return false;
             }
         }
-        if open && begins && !self.has_handshake(at) && !self.open_session(at) {
+        if open && begins && !self.has_handshake(at) && !self.open_at_once(at) {
             return false;
         }
         if !plain.is_empty() {

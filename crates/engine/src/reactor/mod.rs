@@ -16,6 +16,7 @@ mod outbound;
 mod photinus;
 mod resume;
 mod waiting;
+mod waiting_line;
 mod writing;
 
 use crate::back::{Back, Ready, Source};
@@ -26,6 +27,7 @@ use crate::inbox::{Batch, Event, Item, Run};
 use crate::layers::{Door, Tools};
 use crate::limits::{Limits, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES};
 use crate::outbox::Handover;
+use crate::overload::Overload;
 use crate::rate::SessionRates;
 use crate::routes::Routes;
 use crate::session::{Sessions, NONE};
@@ -39,6 +41,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use waiting_line::WaitingLine;
 
 const NS_A_MS: u64 = 1_000_000;
 /// An idle reactor gives freed memory back at most this often.
@@ -75,6 +78,10 @@ pub struct Reactor<B: Back> {
     detached: usize,
     kept_bytes: usize,
     rates: SessionRates,
+    /// Python is so far behind that droppable messages are dropped; that nobody new is let in.
+    busy: Overload,
+    too_busy: Overload,
+    line: WaitingLine,
     /// Cost of all packets of this reactor that Python has not handled.
     unhandled: usize,
     /// Bytes of frames of which only a part has come, of all connections.
@@ -161,6 +168,9 @@ impl<B: Back> Reactor<B> {
             detached: 0,
             kept_bytes: 0,
             rates: SessionRates::new(&limits),
+            busy: Overload::new(limits.overload_drop_ms),
+            too_busy: Overload::new(limits.overload_wait_ms),
+            line: WaitingLine::default(),
             unhandled: 0,
             partial_bytes: 0,
             out: Outbound::default(),
@@ -202,6 +212,9 @@ impl<B: Back> Reactor<B> {
         self.back.poll(&mut self.ready, timeout)?;
         self.told = self.back.now();
         self.now_ms = self.told / NS_A_MS;
+        let age = self.shared.delay.age(self.told);
+        self.busy.look(age, self.told);
+        self.too_busy.look(age, self.told);
         Ok(())
     }
 
@@ -262,6 +275,7 @@ impl<B: Back> Reactor<B> {
             .chain(of_listeners)
             .filter_map(Deadlines::next_ms)
             .min();
+        let next = next.into_iter().chain(self.line.next_ms()).min();
         let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
         let now = self.back.now();
         // A deadline in this millisecond is met in the next: never a wait of 0 in a circle.
@@ -319,6 +333,7 @@ impl<B: Back> Reactor<B> {
         }
         let now = self.back.now();
         self.batch.pushed = now;
+        self.shared.delay.waits(now);
         let packets: u32 = self.batch.runs.iter().map(|run| run.packets).sum();
         if packets > 0 {
             let waited = now.saturating_sub(self.told);
@@ -445,6 +460,7 @@ impl<B: Back> Reactor<B> {
         counts.unhandled_bytes.set(self.unhandled as u64);
         counts.partial_bytes.set(self.partial_bytes as u64);
         counts.detached.set(self.detached as u64);
+        counts.in_line.set(self.line.len() as u64);
         counts.kept_bytes.set(self.kept_bytes as u64);
         counts
             .paused_now

@@ -23,19 +23,25 @@ impl<B: Back> Reactor<B> {
     /// A client has introduced itself: its session opens or goes on, and it is welcomed; or it is refused.
     /// `rest` came behind the hello.
     pub(super) fn greet(&mut self, greeted: Greeted<'_>, hello: Hello, rest: Vec<u8>) {
-        let at = greeted.at;
-        let welcome = match hello.resume {
+        match hello.resume {
             Some(resume) => {
                 let Some(rest) = self.move_away(&greeted, resume, rest) else {
                     return;
                 };
-                return self.resume(greeted, resume, rest);
+                self.resume(greeted, resume, rest);
             }
-            None => self.begin(&greeted),
-        };
-        if let Some(frame) = welcome {
-            self.write_now(at, &frame);
-            self.decode_rest(at, rest);
+            None if !self.must_wait() => self.welcome_new(&greeted, rest),
+            None if rest.is_empty() => self.stand_in_line(&greeted),
+            // It speaks before it was answered.
+            None => self.break_off(greeted.at, "bad-handshake"),
+        }
+    }
+
+    /// A new session begins, and `rest` is the first that comes of it.
+    pub(super) fn welcome_new(&mut self, greeted: &Greeted<'_>, rest: Vec<u8>) {
+        if let Some(frame) = self.begin(greeted) {
+            self.write_now(greeted.at, &frame);
+            self.decode_rest(greeted.at, rest);
         }
     }
 

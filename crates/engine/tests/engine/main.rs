@@ -6,6 +6,7 @@ mod ends;
 mod groups;
 mod inbound;
 mod outbound;
+mod overload;
 mod player;
 mod rates;
 mod resume;

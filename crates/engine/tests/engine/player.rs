@@ -36,6 +36,8 @@ pub struct Player {
     /// The code of a refusal or the reason of a kick, which is the end.
     pub end: Option<String>,
     pub redirected: Option<String>,
+    /// Its place in line and the estimate, as it was told last.
+    pub place: Option<(u32, Option<u32>)>,
     clock: u64,
 }
 
@@ -117,6 +119,10 @@ impl Player {
         match head & 0x0f {
             2 => self.hear_welcome(body),
             3 => self.end = Some(field(body, 1).map(text).unwrap()),
+            4 => {
+                let number = |tag| field(body, tag).map(|value| read_number(value).0);
+                self.place = Some((number(1).unwrap(), number(2)));
+            }
             5 => self.names.push(text(body)),
             6 if head & 0x20 != 0 => self.droppable.push(body[1..].to_vec()),
             6 => {

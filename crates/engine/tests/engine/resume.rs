@@ -465,6 +465,7 @@ impl Sequence {
         let mut random = Random::new(seed);
         let limits = Limits {
             resume_session_bytes: [1_024, 4_000, 128 << 10][random.below(3)],
+            overload_wait_ms: 0, // who comes is let in at once
             resume_total_bytes: [2_500, 256 << 20][random.below(2)],
             ..Limits::default()
         };

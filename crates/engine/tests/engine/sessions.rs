@@ -71,7 +71,10 @@ fn a_crowd_that_comes_at_once_is_let_in() {
 
 #[test]
 fn a_handle_is_not_used_again_before_it_was_let_go_and_has_rested() {
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(Limits {
+        overload_wait_ms: 0,
+        ..Limits::default()
+    });
     let (client, first) = world.join(LENGTH);
     drop(client);
     world.turn();

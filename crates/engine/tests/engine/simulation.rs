@@ -45,6 +45,7 @@ fn whatever_happens_in_whatever_order() {
         "closed_shutdown",
         "closed_protocol",
         "refused_full",
+        "refused_overloaded",
         "refused_connections",
         "refused_handshakes",
         "dropped_gone",
@@ -132,9 +133,10 @@ impl Simulation {
             handshakes: [1024, 2][usize::from(random.chance(50))],
             session_packets_per_s: [0, 20][usize::from(random.chance(10))],
             session_bytes_per_s: 0,
+            overload_wait_ms: [0, 500][usize::from(random.chance(5))],
             inbound_session_bytes: 1_024 << random.below(9),
             inbound_total_bytes: 4_096 << random.below(12),
-            outbound_session_bytes: 4_096 << random.below(8),
+            outbound_session_bytes: 4_096 << random.below(7),
             outbound_total_bytes: 65_536 << random.below(8),
             ..Limits::default()
         };

@@ -117,6 +117,9 @@ impl World {
     pub fn take(&self) -> VecDeque<Box<Batch>> {
         let mut batches = VecDeque::new();
         self.engine.take_inbox(&mut batches).unwrap();
+        if let Some(first) = batches.front() {
+            self.engine.shared.delay.begin(first.pushed);
+        }
         batches
     }
 
@@ -128,6 +131,7 @@ impl World {
             }
             self.engine.give_back(batch);
         }
+        self.engine.shared.delay.clear();
         self.hand_over();
     }
 
@@ -220,6 +224,7 @@ impl World {
             "paused_now",
             "detached",
             "kept_bytes",
+            "in_line",
         ] {
             assert_eq!(self.count(gauge), 0, "{gauge}");
         }
