@@ -148,7 +148,7 @@ def test_hooks_that_fail(failures: list[logging.LogRecord]) -> None:
             client.close()
         server.until(lambda: len(failures) == 2 * len(ALL))
         # Nothing of them is kept.
-        assert server.node.engine.sessions() == []
+        server.until(lambda: server.node.engine.sessions() == [])
         assert server.node.statistics()["app"]["handler_errors"] == 2 * len(ALL)
         kinds = {record.exc_info[0] for record in failures if record.exc_info}
         assert kinds == {LookupError, OSError}
