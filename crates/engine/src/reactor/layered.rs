@@ -141,7 +141,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// The protocol's bytes, behind what there is of a frame.
-    fn take_plain(&mut self, at: u32, plain: &[u8]) {
+    pub(super) fn take_plain(&mut self, at: u32, plain: &[u8]) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
