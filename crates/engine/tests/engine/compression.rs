@@ -467,3 +467,46 @@ fn whoever_has_agreed_on_nothing_is_sent_nothing_compressed() {
     let seen = world.drain();
     assert_eq!(ends(&seen), [(By::Protocol, "compression-unsupported")]);
 }
+
+#[test]
+fn a_secret_is_not_deflated_by_websocket_either() {
+    let mut world = world(Limits::default());
+    let url = "ws://memory:13?protocol=length4&deflate=1";
+    world.engine.listen(url).unwrap();
+    let (mut client, handle) = join(
+        &mut world,
+        url,
+        b"GET / HTTP/1.1\r\nHost: memory\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+    );
+    assert!(client.got.starts_with(b"HTTP/1.1 101 "));
+    let is_deflated = |client: &mut Client| {
+        client.read();
+        let first = std::mem::take(&mut client.got)[0];
+        assert_eq!(first & !0x40, 0x82);
+        first & 0x40 != 0
+    };
+    client.got.clear();
+    world.add(1, handle);
+    for (secret, deflated) in [(false, true), (true, false), (false, true)] {
+        let marks = Marks::new(false, secret);
+        let what = What::Response { id: 0 };
+        let to = handle;
+        world.post(Action::Send { to, what, marks }, &text(600));
+        world.flush();
+        assert_eq!(is_deflated(&mut client), deflated);
+        world.post(
+            Action::GroupSend {
+                group: 1,
+                but: Handle::NONE,
+                format: FormatSet::ANY,
+                route: OutRoute::Number(1),
+                marks,
+            },
+            &text(600),
+        );
+        world.flush();
+        assert_eq!(is_deflated(&mut client), deflated);
+    }
+}
