@@ -159,6 +159,22 @@ def test_bombs_are_inflated_as_they_are_handled(scheme: str) -> None:
         server.until(lambda: server.count("partial_bytes") == 0)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_waits_for_room_is_handled_though_its_client_has_left(scheme: str) -> None:
+    world = echoing()
+    with serve(world.app, POMELO, scheme=scheme) as server:
+        peer = Peer(server, "pomelo", "zlib")
+        bodies = [bytes([number]) * 60_000 for number in range(20)]
+        wire = b"".join(peer.codec.notify(compress("zlib", body), flags=COMPRESSED) for body in bodies)
+        with server.stuck():
+            peer.client.write(wire)
+            server.until(lambda: server.count("paused_now") == 1)
+            peer.client.close()
+        server.until(lambda: len(world.ends) == 1)
+        assert world.heard == bodies
+        assert [by for by, _ in world.ends] in (["client"], ["network"])
+
+
 def test_what_it_becomes_counts_as_sent() -> None:
     limits = Limits(session_bytes_per_s=100_000)
     with serve(echoing().app, *BOTH, limits=limits) as server:

@@ -30,16 +30,13 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
-        let carried = connection.partial.len();
-        if carried > 0 && connection.need <= carried {
-            // Whole frames, for which there was no room.
-            self.take_plain(at, b"");
-            self.queue(at);
-            return self.bound_partial(at);
+        if connection.holds_frames() {
+            return self.read_held(at);
         }
         if connection.layers.is_some() {
             return self.read_through(at);
         }
+        let carried = connection.partial.len();
         if connection.need > carried + READ_BYTES {
             return self.read_long_frame(at);
         }
@@ -72,6 +69,19 @@ impl<B: Back> Reactor<B> {
             }
             Err(error) => self.read_failed(at, &error),
         }
+    }
+
+    /// Goes on with whole frames for which there was no room, before anything more is read.
+    fn read_held(&mut self, at: u32) {
+        self.take_plain(at, b"");
+        self.bound_partial(at);
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.leaves && !connection.holds_frames() {
+            return self.close(at, By::Client, "left");
+        }
+        self.queue(at);
     }
 
     /// After a read that took `count` of the `offered` bytes: a full one may have left something.
@@ -229,6 +239,11 @@ impl<B: Back> Reactor<B> {
                     consumed,
                     mut packet,
                 }) => {
+                    if packet.flags.droppable && self.busy.is_one() {
+                        self.statistics.counts.dropped_overload.add(1);
+                        from += consumed;
+                        continue;
+                    }
                     if packet.flags.compressed {
                         let so_far = (from - begin + tail - end) as u32;
                         if !self.may_inflate(handle, cost(run.packets, so_far)) {
@@ -245,11 +260,6 @@ impl<B: Back> Reactor<B> {
                         packet.body = there.start - from..there.end - from;
                     }
                     counted += u32::from(!packet.flags.droppable);
-                    if packet.flags.droppable && self.busy.is_one() {
-                        self.statistics.counts.dropped_overload.add(1);
-                        from += consumed;
-                        continue;
-                    }
                     let item = self.item(at, handle, from, packet, &mut tail);
                     from += consumed;
                     if let Some(item) = item {

@@ -133,7 +133,10 @@ impl<B: Back> Reactor<B> {
                 false
             }
             Ok(Passed { ended: true, .. }) => {
-                self.close(at, By::Client, "left");
+                match self.connections.get_mut(at as usize) {
+                    Some(Some(connection)) if connection.holds_frames() => connection.leaves = true,
+                    _ => self.close(at, By::Client, "left"),
+                }
                 false
             }
             Ok(Passed { more, .. }) => more,

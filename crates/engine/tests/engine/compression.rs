@@ -18,6 +18,11 @@ const TRAINED: &str = concat!(
 const DICTIONARY: &[u8] = include_bytes!("../../../../tests/wire/game.dictionary");
 const DICTIONARY_ID: [u8; 4] = 0x5048_0001_u32.to_be_bytes();
 
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: memory\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+      Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+
 // Bits of flags and heads (4.5, 4.7, 5.2).
 const POMELO_COMPRESSED: u8 = 0x10;
 const COMPRESSED: u8 = 0x10;
@@ -286,6 +291,34 @@ fn frames_that_wait_for_room_are_handled_though_their_client_has_left() {
 }
 
 #[test]
+fn and_though_its_goodbye_came_in_the_same_read() {
+    let mut world = world(Limits::default());
+    let url = "ws://memory:14?protocol=pomelo&compress=zlib&heartbeat=0";
+    world.engine.listen(url).unwrap();
+    // Masked with zeros.
+    let message = |bytes: &[u8]| {
+        let length = bytes.len() as u16;
+        let head = match length {
+            0..126 => vec![0x82, 0x80 | length as u8],
+            _ => [&[0x82, 0xfe], &length.to_be_bytes()[..]].concat(),
+        };
+        [&head[..], &[0; 4], bytes].concat()
+    };
+    let opening = [UPGRADE, &message(&[HELLO, ACK].concat())].concat();
+    let (client, _) = join(&mut world, url, &opening);
+    let bodies: Vec<_> = (0..20u8).map(|number| vec![number; 60_000]).collect();
+    let frames = bodies.iter().map(|body| compressed(None, &zlib(body)));
+    let wire: Vec<u8> = frames.flatten().collect();
+    client.write(&[&message(&wire), &b"\x88\x80\0\0\0\0"[..]].concat());
+    world.turn();
+    assert_eq!(world.count("sessions"), 1, "it is not handled yet");
+    let seen = world.drain();
+    assert_eq!(packets(&seen), bodies);
+    assert_eq!(ends(&seen), [(By::Client, "left")]);
+    world.assert_at_rest();
+}
+
+#[test]
 fn what_it_becomes_counts_against_the_rate() {
     let limits = Limits {
         session_bytes_per_s: 100_000,
@@ -473,13 +506,7 @@ fn a_secret_is_not_deflated_by_websocket_either() {
     let mut world = world(Limits::default());
     let url = "ws://memory:13?protocol=length4&deflate=1";
     world.engine.listen(url).unwrap();
-    let (mut client, handle) = join(
-        &mut world,
-        url,
-        b"GET / HTTP/1.1\r\nHost: memory\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-    );
+    let (mut client, handle) = join(&mut world, url, UPGRADE);
     assert!(client.got.starts_with(b"HTTP/1.1 101 "));
     let is_deflated = |client: &mut Client| {
         client.read();
