@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use photinus_fuzz::{encode, packets, read, Said, Stream};
-use photinus_proto::codec::{Message, Outgoing, Protocol, Route};
+use photinus_proto::codec::{Flags, Message, Outgoing, Protocol, Route};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -32,7 +32,9 @@ fuzz_target!(|input: Input| {
             kind: Outgoing::Push,
             name: "",
             number,
+            index: 0,
             body,
+            flags: Flags::default(),
         };
         assert_eq!(encode(&protocol, &message).unwrap(), frame);
     }

@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use photinus_fuzz::{encode, packets, read, Said, Stream};
-use photinus_proto::codec::{Message, Outgoing, Protocol};
+use photinus_proto::codec::{Flags, Message, Outgoing, Protocol};
 
 #[derive(Debug, Arbitrary)]
 struct Input {

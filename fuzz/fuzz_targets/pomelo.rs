@@ -12,6 +12,7 @@ const OPENING: &[u8] = b"\x01\0\0\x02{}\x02\0\0\0";
 struct Input {
     max_payload: u16,
     opened: bool,
+    compress: bool,
     packages: Vec<(u8, Vec<u8>)>,
     stream: Stream,
     said: Said,
@@ -19,7 +20,11 @@ struct Input {
 
 fuzz_target!(|input: Input| {
     let limit = usize::from(input.max_payload);
-    let protocol = Protocol::from_options("pomelo", &[], limit).unwrap();
+    let pairs: &[(&str, &str)] = match input.compress {
+        true => &[("compress", "zlib")],
+        false => &[],
+    };
+    let protocol = Protocol::from_options("pomelo", pairs, limit).unwrap();
     let mut bytes = if input.opened {
         OPENING.to_vec()
     } else {
@@ -42,7 +47,10 @@ fuzz_target!(|input: Input| {
         let Route::Name(name) = packet.route.clone() else {
             panic!("{packet:?}")
         };
-        let mut again = vec![4, 0, 0, 0, if packet.kind == Kind::Request { 0 } else { 2 }];
+        let kind = if packet.kind == Kind::Request { 0 } else { 2 };
+        let compressed = if packet.flags.compressed { 0x10 } else { 0 };
+        assert!(input.compress || compressed == 0);
+        let mut again = vec![4, 0, 0, 0, kind | compressed];
         if packet.kind == Kind::Request {
             // An id may be written with zeros to spare, so it is compared by its value only.
             let digits = &frame[5..name.start - 1];

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
+COMPRESSED = 0x10
+"""Among the flags of pomelo and of photinus."""
 HELLO = b'{"sys":{"type":"raw","version":"0"},"user":{}}'
 
 
@@ -20,6 +22,8 @@ class Said(NamedTuple):
     number: int = 0
     """The id of what is answered, or Firefly's command."""
     route: str = ""
+    compressed: bool = False
+    """The body is as it came."""
 
 
 class Codec(Protocol):
@@ -78,14 +82,14 @@ class Pomelo:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
 
-    def packet(self, body: bytes, route: str = "go") -> bytes:
-        return self.request(next(self._ids), body, route)
+    def packet(self, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
+        return self.request(next(self._ids), body, route, flags=flags)
 
-    def request(self, number: int, body: bytes, route: str = "go") -> bytes:
-        return package(DATA, b"\x00" + leb128(number) + name(route) + body)
+    def request(self, number: int, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
+        return package(DATA, bytes([flags]) + leb128(number) + name(route) + body)
 
-    def notify(self, body: bytes, route: str = "go") -> bytes:
-        return package(DATA, b"\x02" + name(route) + body)
+    def notify(self, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
+        return package(DATA, bytes([2 | flags]) + name(route) + body)
 
     def take(self, data: bytearray) -> Said | None:
         end = 4 + int.from_bytes(data[1:4], "big")
@@ -107,9 +111,9 @@ class Photinus:
         self._named: list[str] = []
         self._pushes: list[str] = []
 
-    def packet(self, body: bytes, route: str = "go") -> bytes:
+    def packet(self, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
         naming, number = self.route(route)
-        return naming + frame(7, leb128(next(self._ids)) + number + body)
+        return naming + frame(7 | flags, leb128(next(self._ids)) + number + body)
 
     def notify(self, body: bytes, route: str = "go", *, flags: int = 0) -> bytes:
         naming, number = self.route(route)
@@ -126,16 +130,17 @@ class Photinus:
         whole = _whole(data)
         if whole is None:
             return None
-        kind, body = whole
+        head, body = whole
+        kind, compressed = head & 15, bool(head & COMPRESSED)
         if kind == 5:
             self._pushes.append(body.decode())
             return self.take(data)
         if kind == 6:
             number, payload = _number(body)
-            return Said("push", payload, route=self._pushes[number])
+            return Said("push", payload, route=self._pushes[number], compressed=compressed)
         if kind in (8, 9):
             number, payload = _number(body)
-            return Said("response" if kind == 8 else "error", payload, number)
+            return Said("response" if kind == 8 else "error", payload, number, compressed=compressed)
         return Said({2: "handshake", 3: "handshake", 10: "heartbeat", 11: "kick"}[kind], body)
 
 
@@ -183,20 +188,21 @@ def reason_of(kick: Said) -> str:
 
 
 def _message(body: bytes) -> Said:
-    flag, rest = body[0], body[1:]
+    flag, rest = body[0] & ~COMPRESSED, body[1:]
+    compressed = bool(body[0] & COMPRESSED)
     if flag == 0x06:
         end = 1 + rest[0]
-        return Said("push", rest[end:], route=rest[1:end].decode())
+        return Said("push", rest[end:], route=rest[1:end].decode(), compressed=compressed)
     number = size = 0
     while True:
         number |= (rest[size] & 127) << 7 * size
         size += 1
         if rest[size - 1] < 128:
-            return Said({0x04: "response", 0x24: "error"}[flag], rest[size:], number)
+            return Said({0x04: "response", 0x24: "error"}[flag], rest[size:], number, compressed=compressed)
 
 
 def _whole(data: bytearray) -> tuple[int, bytes] | None:
-    """Type and body of the first frame, removed from `data`."""
+    """Head and body of the first frame, removed from `data`."""
     size = next((at + 1 for at, byte in enumerate(data[1:]) if byte < 128), 0)
     if not size:
         return None
@@ -205,7 +211,7 @@ def _whole(data: bytearray) -> tuple[int, bytes] | None:
     if len(data) < end:
         return None
     head = data[0]
-    return head & 15, _cut(data, end)[1 + size :]
+    return head, _cut(data, end)[1 + size :]
 
 
 def _number(data: bytes) -> tuple[int, bytes]:

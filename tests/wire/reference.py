@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 
 HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
+COMPRESSED = 0b1_0000
+"""Pitaya's: the payload is a zlib stream. Here it stays one, since codecs hand it on as it is."""
 
 Side = Literal["server", "client"]
 Json = dict[str, Any]
@@ -195,7 +197,7 @@ def _pomelo_server(listener: Listener, outcome: Outcome) -> Reader:
         elif kind == HEARTBEAT:
             outcome.events.append({"event": "control"})
         else:
-            outcome.events.append(_pomelo_message(body, listener.max_payload))
+            outcome.events.append(_pomelo_message(body, listener))
 
 
 def _welcome(listener: Listener) -> bytes:
@@ -205,11 +207,13 @@ def _welcome(listener: Listener) -> bytes:
     return json.dumps({"code": 200, "sys": told}, separators=(",", ":")).encode()
 
 
-def _pomelo_message(body: bytes, max_payload: int) -> Json:
+def _pomelo_message(body: bytes, listener: Listener) -> Json:
     try:
         flag, rest = body[0], body[1:]
-        if flag & 0b1_0000:
+        compressed = bool(flag & COMPRESSED)
+        if compressed and "compress" not in listener.options:
             raise WireError("compression-unsupported")
+        flag &= ~COMPRESSED
         if flag not in (0b000_0, 0b001_0):
             raise WireError("bad-frame")
         number = 0
@@ -221,9 +225,10 @@ def _pomelo_message(body: bytes, max_payload: int) -> Json:
         route, payload = rest[:length].decode("utf-8"), rest[length:]
     except (IndexError, UnicodeDecodeError):
         raise WireError("bad-frame") from None
-    if len(payload) > max_payload:
+    if len(payload) > listener.max_payload:
         raise WireError("too-long")
-    return _packet("notify" if flag else "request", route, payload, number)
+    packet = _packet("notify" if flag else "request", route, payload, number)
+    return packet | ({"compressed": True, "droppable": False} if compressed else {})
 
 
 def _pop_id(data: bytes) -> tuple[int, bytes]:
@@ -252,19 +257,21 @@ def _pomelo_answer(kind: int, body: bytes) -> Json:
         return {"event": "kick", "value": json.loads(body)}
     if kind != DATA or not body:
         raise WireError("bad-frame")
-    flag, rest = body[0], body[1:]
+    flag, rest = body[0] & ~COMPRESSED, body[1:]
+    marks = {"compressed": True} if body[0] & COMPRESSED else {}
     if flag in (0b00_010_0, 0b10_010_0):
         number, payload = _pop_id(rest)
-        return {"event": "error" if flag & 0b10_000_0 else "response", "id": number, "body": payload.hex()}
+        return {"event": "error" if flag & 0b10_000_0 else "response", "id": number, "body": payload.hex()} | marks
     if flag == 0b00_011_0:
         length = rest[0]
-        return {"event": "push", "route": rest[1 : 1 + length].decode(), "body": rest[1 + length :].hex()}
+        return {"event": "push", "route": rest[1 : 1 + length].decode(), "body": rest[1 + length :].hex()} | marks
     raise WireError("bad-frame")
 
 
 def _write_pomelo(_listener: Listener, message: Json) -> bytes:
     kind = message["kind"]
     payload = bytes.fromhex(message.get("body", ""))
+    mark = COMPRESSED if message.get("compressed") else 0
     match kind:
         case "handshake":
             return _package(HANDSHAKE, payload)
@@ -276,15 +283,15 @@ def _write_pomelo(_listener: Listener, message: Json) -> bytes:
             reason = json.dumps({"reason": payload.decode()}, separators=(",", ":"), ensure_ascii=False)
             return _package(KICK, _short_escapes_spelt_out(reason).encode())
         case "request":
-            return _package(DATA, b"\x00" + _id(message["id"]) + _route(message["name"]) + payload)
+            return _package(DATA, bytes([0x00 | mark]) + _id(message["id"]) + _route(message["name"]) + payload)
         case "notify":
-            return _package(DATA, b"\x02" + _route(message["name"]) + payload)
+            return _package(DATA, bytes([0x02 | mark]) + _route(message["name"]) + payload)
         case "response":
-            return _package(DATA, b"\x04" + _id(message["id"]) + payload)
+            return _package(DATA, bytes([0x04 | mark]) + _id(message["id"]) + payload)
         case "error":
-            return _package(DATA, b"\x24" + _id(message["id"]) + payload)
+            return _package(DATA, bytes([0x24 | mark]) + _id(message["id"]) + payload)
         case "push":
-            return _package(DATA, b"\x06" + _route(message["name"]) + payload)
+            return _package(DATA, bytes([0x06 | mark]) + _route(message["name"]) + payload)
         case _:
             raise ValueError(f"pomelo has no message {kind!r}")
 

@@ -42,6 +42,8 @@ pub struct Connection<S> {
     pub partial_counted: usize,
     /// How many bytes, from the beginning of the frame, the codec waits for.
     pub need: usize,
+    /// Its layers have come to their end, and whole frames wait for room (`need` is not above `partial`).
+    pub leaves: bool,
     /// Encoded, and not taken by the socket yet: `unsent[sent..]`.
     pub unsent: Vec<u8>,
     pub sent: usize,
@@ -121,11 +123,18 @@ impl<S> Connection<S> {
             partial: Vec::new(),
             partial_counted: 0,
             need: 0,
+            leaves: false,
             unsent: Vec::new(),
             sent: 0,
             layers: None,
             acquaintance: None,
         }
+    }
+
+    /// Whole frames have come for which there was no room.
+    #[inline]
+    pub fn holds_frames(&self) -> bool {
+        !self.partial.is_empty() && self.need <= self.partial.len()
     }
 
     pub fn unsent_bytes(&self) -> usize {

@@ -201,7 +201,9 @@ impl Engine {
     /// Binds, and gives the URL with the address really bound. Served from the start on.
     pub fn listen(&self, url: &str) -> Result<String, EngineError> {
         self.check()?;
-        let parsed = ListenUrl::parse(url, self.limits.max_payload).map_err(EngineError::Wrong)?;
+        let mut parsed =
+            ListenUrl::parse(url, self.limits.max_payload).map_err(EngineError::Wrong)?;
+        parsed.read_dictionary().map_err(EngineError::Wrong)?;
         if parsed.door.tls && self.shared.certificates().is_none() {
             return Err(EngineError::Wrong(format!(
                 "listener {url:?}: needs a certificate: give [tls] certificate and key"

@@ -3,7 +3,10 @@
 
 use crate::layers::{Door, Trusted};
 use photinus_proto::codec::Protocol;
+use photinus_proto::compress::Dictionary;
 use photinus_proto::websocket::{self, Content};
+use std::fs::File;
+use std::io::{self, Read};
 
 /// The least that one message of a WebSocket may hold, whatever a packet may: several of them.
 const LEAST_MESSAGE: usize = 64 << 10;
@@ -124,6 +127,25 @@ impl ListenUrl {
         })
     }
 
+    /// Reads the dictionary that the URL names, if it names one. The error says what was expected.
+    pub fn read_dictionary(&mut self) -> Result<(), String> {
+        let Some(path) = self.protocol.dictionary_file() else {
+            return Ok(());
+        };
+        let read = read_at_most(path, Dictionary::LIMIT + 1).map_err(|error| {
+            format!(
+                "option \"dictionary\" of protocol {} is {path:?}: expected a file made by zstd --train, that can be \
+                 read: {error}",
+                self.protocol.name()
+            )
+        });
+        let set = read.and_then(|bytes| {
+            let set = self.protocol.set_dictionary(&bytes);
+            set.map_err(|error| error.to_string())
+        });
+        set.map_err(|error| format!("listener {:?}: {error}", self.bound(self.port)))
+    }
+
     /// Its connections cost so much of a processor's time that the loop's thread should not lead them.
     pub fn is_heavy(&self) -> bool {
         self.door.tls || self.protocol.compresses()
@@ -141,6 +163,14 @@ impl ListenUrl {
     }
 }
 
+fn read_at_most(path: &str, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(bytes as u64)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +183,34 @@ mod tests {
         let url = ListenUrl::parse("tcp://[::1]:7000", 1000).unwrap();
         assert_eq!((url.host.as_str(), url.protocol.name()), ("::1", "pomelo"));
         assert_eq!(url.bound(7000), "tcp://[::1]:7000");
+    }
+
+    #[test]
+    fn a_dictionary_is_read_from_its_file() {
+        let read = |path: &str, algorithm: &str| {
+            let url = format!("tcp://a:1?protocol=photinus&compress={algorithm}&dictionary={path}");
+            ListenUrl::parse(&url, 1000)?.read_dictionary()
+        };
+        let good = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/wire/game.dictionary"
+        );
+        assert_eq!(read(good, "snappy,zstd"), Ok(()));
+        assert!(read(good, "zlib").unwrap_err().contains("compress=zstd"));
+        for bad in [
+            "/nowhere/at.all",
+            "/",
+            file!(),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ] {
+            let error = read(bad, "zstd").unwrap_err();
+            let told =
+                format!("option \"dictionary\" of protocol photinus is {bad:?}: expected a file");
+            assert!(
+                error.contains(&told) && error.contains("zstd --train"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -154,6 +154,11 @@ pub enum Waits {
 }
 
 impl Waits {
+    /// Nothing between here and its receiver may compress it.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Waits::Send(_, marks) if marks.secret())
+    }
+
     /// It is the last that the session is told.
     pub fn is_goodbye(self) -> bool {
         matches!(self, Waits::Kick | Waits::Redirect)

@@ -90,6 +90,11 @@ counts! {
         /// Times a socket was left unread since its session's, or the whole inbox's, budget was used up.
         paused_session, paused_total,
         heartbeats_sent,
+        /// Messages that were compressed, one to a group once for all members with the same agreement; what
+        /// they were and what they became; those that did not become shorter, and were sent as they are.
+        compressed, compressed_from_bytes, compressed_to_bytes, not_shorter,
+        /// Payloads that came compressed, and what they were and became.
+        inflated, inflated_from_bytes, inflated_to_bytes,
         /// Sessions that lost their connection; that were resumed, whole or with a gap; whose window was over.
         cut, resumed, resumed_with_gap, resume_expired,
         /// Times that what was kept for a session was dropped for want of room.

@@ -98,12 +98,14 @@ fn listeners() -> impl Strategy<Value = Value> {
         let options = json!({"magic": hex(&magic), "version": version.to_string()});
         ("firefly", options)
     });
-    let pomelo = (0..100u32, prop::sample::select(vec!["json", "msgpack"])).prop_map(
-        |(heartbeat, format)| {
-            let options = json!({"heartbeat": heartbeat.to_string(), "format": format});
-            ("pomelo", options)
-        },
-    );
+    let format = prop::sample::select(vec!["json", "msgpack"]);
+    let pomelo = (0..100u32, format, any::<bool>()).prop_map(|(heartbeat, format, compress)| {
+        let mut options = json!({"heartbeat": heartbeat.to_string(), "format": format});
+        if compress {
+            options["compress"] = json!("zlib");
+        }
+        ("pomelo", options)
+    });
     (prop_oneof![length, preset, firefly, pomelo.clone(), pomelo], limit).prop_map(
         |((protocol, options), limit)| {
             json!({"protocol": protocol, "options": options, "max_payload": limit})
@@ -130,12 +132,16 @@ fn said_by_client(listener: &Value) -> BoxedStrategy<Value> {
             .prop_map(|(body, number)| json!({"kind": "message", "number": number, "body": body}))
             .boxed();
     }
+    let compresses = !listener["options"]["compress"].is_null();
+    let marked = any::<bool>().prop_map(move |compressed| compresses && compressed);
     prop_oneof![
         1 => Just(json!({"kind": "heartbeat"})),
-        4 => (ids(), routes(), bodies())
-            .prop_map(|(id, name, body)| json!({"kind": "request", "id": id, "name": name, "body": body})),
-        4 => (routes(), bodies())
-            .prop_map(|(name, body)| json!({"kind": "notify", "name": name, "body": body})),
+        4 => (ids(), routes(), bodies(), marked.clone()).prop_map(|(id, name, body, compressed)| {
+            json!({"kind": "request", "id": id, "name": name, "body": body, "compressed": compressed})
+        }),
+        4 => (routes(), bodies(), marked).prop_map(|(name, body, compressed)| {
+            json!({"kind": "notify", "name": name, "body": body, "compressed": compressed})
+        }),
     ]
     .boxed()
 }

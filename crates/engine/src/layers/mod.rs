@@ -67,6 +67,8 @@ pub struct Layers {
 /// Buffers and contexts that all connections of a reactor use in turn.
 pub struct Tools {
     websocket: Shared,
+    /// There is a secret in what is written now: it is not compressed.
+    pub secret: bool,
     /// What TLS has decrypted, for WebSocket.
     decrypted: Vec<u8>,
     /// What WebSocket has written, for TLS.
@@ -77,6 +79,7 @@ impl Default for Tools {
     fn default() -> Self {
         Tools {
             websocket: Shared::new(),
+            secret: false,
             decrypted: Vec::new(),
             framed: Vec::new(),
         }
@@ -84,6 +87,14 @@ impl Default for Tools {
 }
 
 impl Tools {
+    /// How messages are framed now for whoever has this form.
+    fn form(&self, form: Form) -> Form {
+        match self.secret {
+            true => form.without_deflate(),
+            false => form,
+        }
+    }
+
     /// After a burst.
     pub fn shrink(&mut self) {
         self.decrypted = Vec::new();
@@ -221,7 +232,7 @@ impl Layers {
         let (Some(options), Some(websocket)) = (&door.websocket, &self.websocket) else {
             return self.encrypt(bytes, wire);
         };
-        let form = websocket.form();
+        let form = tools.form(websocket.form());
         if self.tls.is_none() {
             return options.encode(form, &mut tools.websocket, bytes, wire);
         }
@@ -236,6 +247,7 @@ impl Layers {
     /// sent.
     pub fn frame(door: &Door, form: Form, tools: &mut Tools, bytes: &[u8], framed: &mut Vec<u8>) {
         if let Some(options) = &door.websocket {
+            let form = tools.form(form);
             options.encode(form, &mut tools.websocket, bytes, framed);
         }
     }

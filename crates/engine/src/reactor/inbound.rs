@@ -30,6 +30,9 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
+        if connection.holds_frames() {
+            return self.read_held(at);
+        }
         if connection.layers.is_some() {
             return self.read_through(at);
         }
@@ -37,10 +40,15 @@ impl<B: Back> Reactor<B> {
         if connection.need > carried + READ_BYTES {
             return self.read_long_frame(at);
         }
-        if self.batch.room() < carried + LEAST_ROOM {
+        // What is inflated lies behind what was read.
+        let least = match connection.peer.compression() {
+            None => LEAST_ROOM,
+            Some(_) => LEAST_ROOM + READ_BYTES,
+        };
+        if self.batch.room() < carried + least {
             self.hand_in();
-            if self.batch.room() < carried + LEAST_ROOM {
-                *self.batch = Batch::new(self.number, (carried + READ_BYTES).max(ARENA_BYTES));
+            if self.batch.room() < carried + least {
+                *self.batch = Batch::new(self.number, (carried + 2 * READ_BYTES).max(ARENA_BYTES));
             }
         }
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
@@ -61,6 +69,19 @@ impl<B: Back> Reactor<B> {
             }
             Err(error) => self.read_failed(at, &error),
         }
+    }
+
+    /// Goes on with whole frames for which there was no room, before anything more is read.
+    fn read_held(&mut self, at: u32) {
+        self.take_plain(at, b"");
+        self.bound_partial(at);
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.leaves && !connection.holds_frames() {
+            return self.close(at, By::Client, "left");
+        }
+        self.queue(at);
     }
 
     /// After a read that took `count` of the `offered` bytes: a full one may have left something.
@@ -209,18 +230,36 @@ impl<B: Back> Reactor<B> {
         self.reply.clear();
         // Behind what has been read lies what was made of it.
         let mut tail = end;
-        let (mut counted, mut left) = (0, false);
+        let (mut counted, mut inflated, mut left, mut held) = (0, 0, false, false);
         let ended = loop {
             let step = protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply);
             frames += u64::from(!matches!(step, Ok(Decoded::Incomplete { .. })));
             match step {
-                Ok(Decoded::Packet { consumed, packet }) => {
-                    counted += u32::from(!packet.flags.droppable);
+                Ok(Decoded::Packet {
+                    consumed,
+                    mut packet,
+                }) => {
                     if packet.flags.droppable && self.busy.is_one() {
                         self.statistics.counts.dropped_overload.add(1);
                         from += consumed;
                         continue;
                     }
+                    if packet.flags.compressed {
+                        let so_far = (from - begin + tail - end) as u32;
+                        if !self.may_inflate(handle, cost(run.packets, so_far)) {
+                            frames -= 1; // it comes again
+                            held = true;
+                            break Ok(0);
+                        }
+                        let body = from + packet.body.start..from + packet.body.end;
+                        let there = match self.inflate(&protocol, &peer, body, &mut tail) {
+                            Ok(there) => there,
+                            Err(error) => break Err(error),
+                        };
+                        inflated += there.len();
+                        packet.body = there.start - from..there.end - from;
+                    }
+                    counted += u32::from(!packet.flags.droppable);
                     let item = self.item(at, handle, from, packet, &mut tail);
                     from += consumed;
                     if let Some(item) = item {
@@ -286,7 +325,7 @@ impl<B: Back> Reactor<B> {
                 Err(error) => break Err(error),
             }
         };
-        if !self.allow(handle, frames, fresh) {
+        if !self.allow(handle, frames, fresh + inflated) {
             self.batch.items.truncate(items); // nobody was told of them
             return self.break_off(at, "flood");
         }
@@ -326,6 +365,10 @@ impl<B: Back> Reactor<B> {
                         connection.partial.clear();
                         connection.partial.extend_from_slice(left);
                     }
+                }
+                if held {
+                    connection.readable = true;
+                    self.queue(at);
                 }
                 self.watch_frame(at, from > begin);
                 self.write_reply(at);

@@ -133,7 +133,10 @@ impl<B: Back> Reactor<B> {
                 false
             }
             Ok(Passed { ended: true, .. }) => {
-                self.close(at, By::Client, "left");
+                match self.connections.get_mut(at as usize) {
+                    Some(Some(connection)) if connection.holds_frames() => connection.leaves = true,
+                    _ => self.close(at, By::Client, "left"),
+                }
                 false
             }
             Ok(Passed { more, .. }) => more,
@@ -141,7 +144,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// The protocol's bytes, behind what there is of a frame.
-    fn take_plain(&mut self, at: u32, plain: &[u8]) {
+    pub(super) fn take_plain(&mut self, at: u32, plain: &[u8]) {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };

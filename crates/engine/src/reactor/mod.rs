@@ -8,6 +8,7 @@
 
 mod arrivals;
 mod clock;
+mod compressing;
 mod deadlines;
 mod ends;
 mod inbound;
@@ -34,6 +35,7 @@ use crate::session::{Sessions, NONE};
 use crate::shared::{Mailbox, Shared};
 use crate::statistics::Statistics;
 use crate::system;
+use compressing::Compression;
 use deadlines::Deadlines;
 use outbound::Outbound;
 use photinus_proto::codec::Protocol;
@@ -99,6 +101,7 @@ pub struct Reactor<B: Back> {
     /// Connections whose next bytes may cost a handshake's arithmetic, with their serials.
     costly: VecDeque<(u32, u32)>,
     tools: Tools,
+    compression: Compression,
     /// As read, for layers; what comes out of them; and what they have made of what was sent.
     raw: Vec<u8>,
     plain: Vec<u8>,
@@ -183,6 +186,7 @@ impl<B: Back> Reactor<B> {
             reply: Vec::new(),
             costly: VecDeque::new(),
             tools: Tools::default(),
+            compression: Compression::default(),
             raw: Vec::new(),
             plain: Vec::new(),
             wire: Vec::new(),
@@ -481,6 +485,7 @@ impl<B: Back> Reactor<B> {
             self.spare.truncate(1);
             self.out.shrink();
             self.tools.shrink();
+            self.compression.shrink();
             for buffer in [&mut self.raw, &mut self.plain, &mut self.wire] {
                 *buffer = Vec::new();
             }

@@ -6,14 +6,17 @@
 //! encoding. Only what a socket does not take is copied: encoded bytes to its connection, later
 //! messages to its session.
 
+use super::compressing::Packing;
 use super::writing::encode;
 use super::Reactor;
 use crate::back::Back;
+use crate::connection::Connection;
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
 use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What};
 use crate::session::{Waits, NONE};
 use photinus_proto::codec::Protocol;
+use photinus_proto::compress::Agreement;
 use photinus_proto::websocket::Form;
 use std::sync::Arc;
 
@@ -27,9 +30,10 @@ pub struct Outbound {
     receivers: Vec<Handle>,
     pub scratch: Vec<u8>,
     pub(super) chain: Vec<(u32, u32)>,
-    /// The chain that `scratch` holds whole, and for which listener, if all of it was to groups.
+    /// The chain that `scratch` holds whole, and for which listener and agreement, if all of it was to groups.
     shared_chain: Vec<(u32, u32)>,
     shared_listener: u16,
+    shared_agreement: Option<Agreement>,
     /// The highest index of a push's name in it, and 1; 0: there is none.
     shared_names: u32,
     shared_messages: u64,
@@ -139,6 +143,7 @@ impl<B: Back> Reactor<B> {
             Some(at) => self.write_broadcast(at),
             None => self.write_dirty(),
         }
+        self.compression.forget_groups();
         let written = self.back.now();
         for batch in std::mem::take(&mut self.out.batches) {
             let waited = written.saturating_sub(batch.pushed);
@@ -293,7 +298,17 @@ impl<B: Back> Reactor<B> {
         if !free {
             return self.make_wait(handle, 0);
         }
-        if self.out.chain == self.out.shared_chain && self.out.shared_listener == listener {
+        let layers = |of: &Connection<_>| of.layers.is_some();
+        if self.connections[connection as usize]
+            .as_ref()
+            .is_some_and(layers)
+        {
+            let mut chain = self.out.each_of_chain();
+            self.tools.secret = chain.any(|(_, waits, _)| waits.is_secret());
+        }
+        let agreement = self.agreement(connection);
+        let alike = self.out.shared_listener == listener && self.out.shared_agreement == agreement;
+        if alike && self.out.chain == self.out.shared_chain {
             let scratch = std::mem::take(&mut self.out.scratch);
             let counts = &self.statistics.counts;
             let unsendable = self.out.chain.len() as u64 - self.out.shared_messages;
@@ -308,6 +323,7 @@ impl<B: Back> Reactor<B> {
             return;
         };
         let protocol = serving.protocol.clone();
+        let packing = Packing::of(&protocol, listener, agreement);
         let mut scratch = std::mem::take(&mut self.out.scratch);
         scratch.clear();
         self.out.shared_chain.clear();
@@ -326,7 +342,8 @@ impl<B: Back> Reactor<B> {
             let (batch, item) = self.out.chain[at];
             let content = &self.out.batches[batch as usize];
             let entry = &content.items[item as usize];
-            all_to_groups &= matches!(entry.action, Action::GroupSend { .. });
+            let to_group = matches!(entry.action, Action::GroupSend { .. });
+            all_to_groups &= to_group;
             let body = content.payload(entry);
             let Some(waits) = waits(entry) else { continue };
             if waits.is_goodbye() {
@@ -335,7 +352,15 @@ impl<B: Back> Reactor<B> {
                 goodbye = Some((waits, String::from_utf8_lossy(body).into_owned()));
                 break;
             }
-            match encode(&protocol, waits, body, &self.out.names, &mut scratch) {
+            let payload = match &packing {
+                None => (body, false),
+                Some(packing) => {
+                    let message = to_group.then_some((batch, item));
+                    let counts = &self.statistics.counts;
+                    self.compression.pack(packing, waits, message, body, counts)
+                }
+            };
+            match encode(&protocol, waits, payload, &self.out.names, &mut scratch) {
                 true => messages += 1,
                 false => self.statistics.counts.dropped_unsendable.add(1),
             }
@@ -361,6 +386,7 @@ impl<B: Back> Reactor<B> {
         if all_to_groups {
             std::mem::swap(&mut self.out.shared_chain, &mut self.out.chain);
             self.out.shared_listener = listener;
+            self.out.shared_agreement = agreement;
             self.out.shared_messages = messages;
             self.out.shared_names = names;
         }

@@ -1,6 +1,7 @@
 //! Sessions that outlive their connection: they are detached when it is cut, resumed by a token, and end
 //! when their window is over (`resumable.rs` has the invariants).
 
+use super::compressing::Packing;
 use super::photinus::Greeted;
 use super::writing::encode;
 use super::Reactor;
@@ -246,26 +247,35 @@ impl<B: Back> Reactor<B> {
             return;
         };
         let protocol: &Protocol = &serving.protocol;
+        let packing = Packing::of(protocol, session.listener, connection.peer.compression());
         let Some(of) = &mut connection.acquaintance else {
             return;
         };
+        let mut secret = waiting.each().any(|message| message.what.is_secret());
         let counts = &self.statistics.counts;
         let names = &self.out.names;
+        let compression = &mut self.compression;
         let mut say = |what: Waits, body: &[u8]| {
             if let Waits::Send(What::Push(OutRoute::Named(index)), _) = what {
                 announce(of, names, index, frames);
             }
-            match encode(protocol, what, body, names, frames) {
+            let payload = match &packing {
+                None => (body, false),
+                Some(packing) => compression.pack(packing, what, None, body, counts),
+            };
+            match encode(protocol, what, payload, names, frames) {
                 true => counts.packets_out.add(1),
                 false => counts.dropped_unsendable.add(1),
             }
         };
         for (Kept { what, marks }, body) in resumable.sent.kept() {
+            secret |= marks.secret();
             say(Waits::Send(what, marks), body);
         }
         while let Some(message) = waiting.pop() {
             say(message.what, &message.body);
         }
+        self.tools.secret = secret;
     }
 
     fn refuse_resume(&mut self, at: u32, reason: &'static str) {

@@ -1,6 +1,7 @@
 //! What a connection does not take at once: it waits as messages with its session, up to what the policy
 //! for slow readers allows.
 
+use super::compressing::Packing;
 use super::outbound::waits;
 use super::writing::encode;
 use super::Reactor;
@@ -79,6 +80,8 @@ impl<B: Back> Reactor<B> {
             return false;
         };
         let protocol = serving.protocol.clone();
+        self.tools.secret = waiting.each().any(|message| message.what.is_secret());
+        let packing = Packing::of(&protocol, listener as u16, self.agreement(at));
         let mut encoded = Vec::new();
         while let Some(message) = waiting.pop() {
             self.out.total -= message.cost();
@@ -98,13 +101,16 @@ impl<B: Back> Reactor<B> {
                     announce(of, &self.out.names, index, &mut encoded);
                 }
             }
-            match encode(
-                &protocol,
-                message.what,
-                &message.body,
-                &self.out.names,
-                &mut encoded,
-            ) {
+            let payload = match &packing {
+                None => (&*message.body, false),
+                Some(packing) => {
+                    let counts = &self.statistics.counts;
+                    let (what, body) = (message.what, &message.body);
+                    self.compression.pack(packing, what, None, body, counts)
+                }
+            };
+            let names = &self.out.names;
+            match encode(&protocol, message.what, payload, names, &mut encoded) {
                 true => self.statistics.counts.packets_out.add(1),
                 false => self.statistics.counts.dropped_unsendable.add(1),
             }

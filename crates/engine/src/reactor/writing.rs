@@ -105,7 +105,7 @@ impl<B: Back> Reactor<B> {
 pub(super) fn encode(
     protocol: &Protocol,
     what: Waits,
-    body: &[u8],
+    (body, compressed): (&[u8], bool),
     names: &[(Arc<str>, u32)],
     out: &mut Vec<u8>,
 ) -> bool {
@@ -137,7 +137,7 @@ pub(super) fn encode(
                 index,
                 body,
                 flags: Flags {
-                    compressed: false,
+                    compressed,
                     droppable: marks.droppable(),
                 },
             },

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::compress::Algorithm;
+use crate::compress::{Agreement, Scheme};
 use crate::error::{EncodeError, OptionError, WireError};
 
 pub mod firefly;
@@ -101,7 +101,33 @@ impl Protocol {
     pub fn compresses(&self) -> bool {
         match self {
             Protocol::Photinus(options) => !options.compress().is_empty(),
+            Protocol::Pomelo(options) => options.compresses(),
             _ => false,
+        }
+    }
+
+    /// How the payloads of a connection with this agreement are compressed and inflated.
+    pub fn scheme(&self, agreement: Agreement) -> Option<Scheme<'_>> {
+        match self {
+            Protocol::Photinus(options) => Some(options.scheme(agreement)),
+            Protocol::Pomelo(options) => Some(options.scheme(agreement)),
+            _ => None,
+        }
+    }
+
+    /// The file of the dictionary that the listener is to have (1.2), which its opener reads.
+    pub fn dictionary_file(&self) -> Option<&str> {
+        match self {
+            Protocol::Photinus(options) => options.dictionary_file(),
+            _ => None,
+        }
+    }
+
+    /// What is in that file; before the first connection.
+    pub fn set_dictionary(&mut self, bytes: &[u8]) -> Result<(), OptionError> {
+        match self {
+            Protocol::Photinus(options) => options.set_dictionary(bytes),
+            _ => Ok(()),
         }
     }
 
@@ -151,7 +177,10 @@ impl Protocol {
                 Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => Stage::Open,
                 Protocol::Pomelo(_) | Protocol::Photinus(_) => Stage::Handshake,
             },
-            compression: None,
+            compression: match self {
+                Protocol::Pomelo(options) => options.agreement(),
+                _ => None,
+            },
             named: 0,
         }
     }
@@ -206,13 +235,14 @@ pub enum Format {
 pub struct Peer {
     stage: Stage,
     /// What payloads may be compressed with.
-    compression: Option<Algorithm>,
+    compression: Option<Agreement>,
     /// Routes that it has named, where routes are named once and numbered after.
     named: u16,
 }
 
 impl Peer {
-    pub fn compression(&self) -> Option<Algorithm> {
+    #[inline]
+    pub fn compression(&self) -> Option<Agreement> {
         self.compression
     }
 }

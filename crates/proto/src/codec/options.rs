@@ -3,6 +3,10 @@
 use super::Format;
 use crate::error::OptionError;
 
+/// Shorter payloads hardly become shorter, and cost as much work.
+pub(super) const COMPRESS_THRESHOLD: u32 = 256;
+const LONGEST_THRESHOLD: u32 = 1 << 24;
+
 pub(super) struct Pairs<'a> {
     protocol: &'a str,
     left: Vec<(&'a str, &'a str)>,
@@ -53,6 +57,14 @@ impl<'a> Pairs<'a> {
         })
     }
 
+    /// Bytes of the least payload worth compressing.
+    pub fn threshold(&mut self, default: u32) -> Result<usize, OptionError> {
+        let threshold = self.take("threshold", default, "bytes from 0 to 16777216", |value| {
+            number(value).filter(|bytes| *bytes <= LONGEST_THRESHOLD)
+        })?;
+        Ok(threshold as usize)
+    }
+
     pub fn finish(self) -> Result<(), OptionError> {
         match self.left.first() {
             None => Ok(()),
@@ -96,7 +108,7 @@ mod tests {
         assert_eq!(
             text("pomelo", &[("dictionary", "1")]),
             "protocol pomelo has no option \"dictionary\" (given \"1\"): \
-             expected one of heartbeat, format"
+             expected one of heartbeat, compress, threshold, format"
         );
     }
 
@@ -116,6 +128,12 @@ mod tests {
             ("firefly", "version", "-1"),
             ("pomelo", "heartbeat", "often"),
             ("pomelo", "heartbeat", "86401"),
+            ("pomelo", "compress", "zstd"),
+            ("pomelo", "threshold", "16777217"),
+            ("photinus", "compress", "zlib,zlib"),
+            ("photinus", "compress", "brotli"),
+            ("photinus", "threshold", "-1"),
+            ("photinus", "dictionary", "without-zstd.dictionary"),
         ] {
             let text = text(name, &[(option, value)]);
             assert!(

@@ -2,8 +2,9 @@
 //! acknowledgement, heartbeat, data, kick), and in the data packages requests, notifications,
 //! answers and pushes.
 
-use super::options::{number, Pairs};
+use super::options::{number, Pairs, COMPRESS_THRESHOLD};
 use super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Route, Stage};
+use crate::compress::{Agreement, Algorithm, Scheme};
 use crate::error::{EncodeError, OptionError, WireError};
 use crate::json;
 
@@ -50,6 +51,9 @@ pub struct Options {
     /// Seconds, as the handshake says it; 0: none.
     heartbeat: u32,
     limit: usize,
+    /// Both sides compress with zlib, as Pitaya does.
+    compress: bool,
+    threshold: usize,
     pub(super) format: Format,
     /// The whole package that answers a handshake.
     welcome: Box<[u8]>,
@@ -60,10 +64,16 @@ impl Options {
         let heartbeat = pairs.take("heartbeat", 30, "seconds from 0 (none) to 86400", |value| {
             number(value).filter(|seconds| *seconds <= HEARTBEAT_LIMIT)
         })?;
+        let compress = pairs.take("compress", false, "zlib", |value| {
+            (value == "zlib").then_some(true)
+        })?;
+        let threshold = pairs.threshold(COMPRESS_THRESHOLD)?;
         let format = pairs.format(Format::Json)?;
         Ok(Options {
             heartbeat,
             limit,
+            compress,
+            threshold,
             format,
             welcome: welcome(heartbeat, format),
         })
@@ -71,6 +81,27 @@ impl Options {
 
     pub(super) fn heartbeat(&self) -> Option<u32> {
         (self.heartbeat > 0).then(|| self.heartbeat * 1000)
+    }
+
+    pub(super) fn compresses(&self) -> bool {
+        self.compress
+    }
+
+    /// Nothing is said of it in the handshake: whoever connects to such a listener knows.
+    pub(super) fn agreement(&self) -> Option<Agreement> {
+        self.compress.then_some(Agreement {
+            algorithm: Algorithm::Zlib,
+            dictionary: false,
+        })
+    }
+
+    pub(super) fn scheme(&self, agreement: Agreement) -> Scheme<'_> {
+        Scheme {
+            algorithm: agreement.algorithm,
+            dictionary: None,
+            threshold: self.threshold,
+            limit: self.limit,
+        }
     }
 
     /// Who fails at the handshake is told so, in its answer; later the server has its kick for that.
@@ -144,10 +175,11 @@ impl Options {
     fn decode_message(&self, frame: &[u8]) -> Result<Decoded, WireError> {
         let flag = *frame.get(HEAD).ok_or(WireError::BadFrame)?;
         let mut at = HEAD + 1;
-        if flag & FLAG_COMPRESSED != 0 {
+        let compressed = flag & FLAG_COMPRESSED != 0;
+        if compressed && !self.compress {
             return Err(WireError::CompressionUnsupported);
         }
-        let (kind, id) = match flag {
+        let (kind, id) = match flag & !FLAG_COMPRESSED {
             REQUEST => (Kind::Request, read_id(frame, &mut at)?),
             NOTIFY => (Kind::Notify, 0),
             // A number of a dictionary that was never given, an answer, a push, or unknown bits.
@@ -171,7 +203,10 @@ impl Options {
                 id,
                 route: Route::Name(route),
                 body,
-                flags: Flags::default(),
+                flags: Flags {
+                    compressed,
+                    droppable: false,
+                },
             },
         })
     }
@@ -216,10 +251,16 @@ fn read_id(frame: &[u8], at: &mut usize) -> Result<u32, WireError> {
 
 #[inline]
 pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let compressed = match message.flags.compressed {
+        true => FLAG_COMPRESSED,
+        false => 0,
+    };
     match message.kind {
-        Outgoing::Response { id } => encode_answer(RESPONSE, id, message.body, out),
-        Outgoing::Error { id } => encode_answer(RESPONSE | FLAG_ERROR, id, message.body, out),
-        Outgoing::Push => encode_push(message.name, message.body, out),
+        Outgoing::Response { id } => encode_answer(RESPONSE | compressed, id, message.body, out),
+        Outgoing::Error { id } => {
+            encode_answer(RESPONSE | FLAG_ERROR | compressed, id, message.body, out)
+        }
+        Outgoing::Push => encode_push(PUSH | compressed, message.name, message.body, out),
         Outgoing::Kick => encode_kick(message.body, out),
         Outgoing::Redirect => encode_kick(b"redirected", out),
     }
@@ -237,14 +278,14 @@ fn encode_answer(flag: u8, mut id: u32, body: &[u8], out: &mut Vec<u8>) -> Resul
     append(DATA, &[&head[..=at], body], out)
 }
 
-fn encode_push(name: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+fn encode_push(flag: u8, name: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if name.len() > ROUTE_LIMIT {
         return Err(EncodeError::RouteTooLong {
             length: name.len(),
             limit: ROUTE_LIMIT,
         });
     }
-    let head = [PUSH, name.len() as u8];
+    let head = [flag, name.len() as u8];
     append(DATA, &[&head, name.as_bytes(), body], out)
 }
 

@@ -4,6 +4,7 @@ use super::super::{
     Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Peer, Protocol, Route,
 };
 use super::{HANDSHAKE_LIMIT, HEARTBEAT, REFUSAL};
+use crate::compress::Algorithm;
 use crate::error::{EncodeError, WireError};
 
 const HELLO: &[u8] = b"\x01\0\0\x02{}";
@@ -140,6 +141,58 @@ fn every_flag_but_two_is_refused() {
             }
             _ => assert_eq!(decoded, Err(WireError::BadFrame), "{flag:#x}"),
         }
+    }
+}
+
+#[test]
+fn with_the_option_bit_4_is_pitayas() {
+    let protocol = Protocol::from_options("pomelo", &[("compress", "zlib")], 100).unwrap();
+    assert!(protocol.compresses());
+    let mut peer = protocol.peer();
+    assert_eq!(peer.compression().unwrap().algorithm, Algorithm::Zlib);
+    for opening in [HELLO, ACK] {
+        protocol
+            .decode(&mut peer, opening, &mut Vec::new())
+            .unwrap();
+    }
+    for (flag, expected) in [
+        (0x10, Ok(Kind::Request)),
+        (0x12, Ok(Kind::Notify)),
+        (0x14, Err(WireError::BadFrame)),
+        (0x11, Err(WireError::BadFrame)),
+        (0x30, Err(WireError::BadFrame)),
+    ] {
+        let frame = [4, 0, 0, 5, flag, 1, 1, b'a', b'b'];
+        let decoded = protocol.decode(&mut peer.clone(), &frame, &mut Vec::new());
+        let kind = decoded.map(|decoded| match decoded {
+            Decoded::Packet { packet, .. } => {
+                assert!(packet.flags.compressed);
+                packet.kind
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(kind, expected, "{flag:#x}");
+    }
+    let compressed = Flags {
+        compressed: true,
+        droppable: false,
+    };
+    for (kind, flag) in [
+        (Outgoing::Response { id: 1 }, 0x14),
+        (Outgoing::Error { id: 1 }, 0x34),
+        (Outgoing::Push, 0x16),
+    ] {
+        let message = Message {
+            kind,
+            name: "a",
+            number: 0,
+            index: 0,
+            body: b"b",
+            flags: compressed,
+        };
+        let mut out = Vec::new();
+        protocol.encode(&message, &mut out).unwrap();
+        assert_eq!(out[4], flag);
     }
 }
 

@@ -50,6 +50,57 @@ fn a_hello_says_what_the_client_can() {
 }
 
 #[test]
+fn a_dictionary_is_used_with_whoever_has_it() {
+    let options = [("compress", "zlib,zstd"), ("dictionary", "game.dictionary")];
+    let mut protocol = listener(&options);
+    assert_eq!(protocol.dictionary_file(), Some("game.dictionary"));
+    let file = include_bytes!("../../../../../tests/wire/game.dictionary");
+    protocol.set_dictionary(file).unwrap();
+    let id = 0x5048_0001_u32.to_be_bytes();
+    for (algorithms, ids, expected) in [
+        (&[3][..], &id[..], Some((Algorithm::Zstd, true))),
+        (&[3], &[0, 0, 0, 1], Some((Algorithm::Zstd, false))),
+        (&[3], &[], Some((Algorithm::Zstd, false))),
+        (&[1, 3], &id, Some((Algorithm::Zlib, false))),
+        (&[], &id, None),
+    ] {
+        let mut hello = vec![1, 0, 1, 1, 1, 3, algorithms.len() as u8];
+        hello.extend(algorithms);
+        hello.extend([4, ids.len() as u8]);
+        hello.extend(ids);
+        hello[1] = hello.len() as u8 - 2;
+        let (peer, _) = opened(&protocol, &hello);
+        let agreed = peer.compression();
+        assert_eq!(agreed.map(|of| (of.algorithm, of.dictionary)), expected);
+        let scheme = agreed.and_then(|of| protocol.scheme(of));
+        let with = scheme.is_some_and(|of| of.dictionary.is_some());
+        assert_eq!(with, expected.is_some_and(|of| of.1));
+    }
+    let error = protocol
+        .set_dictionary(b"no dictionary")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("\"dictionary\"") && error.contains("zstd --train"));
+}
+
+#[test]
+fn with_a_dictionary_shorter_payloads_are_tried() {
+    let threshold = |options: &[(&str, &str)]| {
+        let protocol = listener(options);
+        let agreement = Agreement {
+            algorithm: Algorithm::Zstd,
+            dictionary: false,
+        };
+        protocol.scheme(agreement).unwrap().threshold
+    };
+    assert_eq!(threshold(&[("compress", "zstd")]), 256);
+    let with = [("compress", "zstd"), ("dictionary", "a")];
+    assert_eq!(threshold(&with), 64);
+    let given = [with[0], with[1], ("threshold", "7")];
+    assert_eq!(threshold(&given), 7);
+}
+
+#[test]
 fn unknown_fields_are_skipped_and_known_ones_stand_once() {
     for (frame, expected) in [
         (&[1, 6, 1, 1, 1, 99, 1, 0][..], None),
