@@ -13,11 +13,11 @@ from tests.wire.reading import Json, Listener, Outcome, Reader, Side, WireError,
 
 HELLO, WELCOME, REFUSAL, WAIT, ROUTE, MESSAGE, REQUEST, REPLY, ERROR, HEARTBEAT, KICK, REDIRECT, LEAVE = range(1, 14)
 COMPRESSED, DROPPABLE = 0x10, 0x20
-FLAGS = {MESSAGE: COMPRESSED | DROPPABLE, REQUEST: COMPRESSED, REPLY: COMPRESSED, ERROR: COMPRESSED}
-FROM_CLIENT = {ROUTE, MESSAGE, REQUEST, HEARTBEAT, LEAVE}
+CLIENT_FLAGS = {MESSAGE: COMPRESSED | DROPPABLE, REQUEST: COMPRESSED}
+SERVER_FLAGS = {MESSAGE: COMPRESSED | DROPPABLE, REPLY: COMPRESSED, ERROR: COMPRESSED}
 FROM_SERVER = {ROUTE, MESSAGE, REPLY, ERROR, HEARTBEAT, KICK, REDIRECT}
 ALGORITHMS = {"zlib": 1, "snappy": 2, "zstd": 3}
-WHOLE_WORLD = 2**28 - 1
+LENGTH_LIMIT = 2**28 - 1
 
 
 def read(listener: Listener, side: Side, outcome: Outcome) -> Reader:
@@ -25,7 +25,7 @@ def read(listener: Listener, side: Side, outcome: Outcome) -> Reader:
 
 
 def _server(listener: Listener, outcome: Outcome) -> Reader:
-    limits = {
+    limits: dict[int, int] = {
         ROUTE: 255,
         MESSAGE: listener.max_payload + 10,
         REQUEST: listener.max_payload + 10,
@@ -33,7 +33,7 @@ def _server(listener: Listener, outcome: Outcome) -> Reader:
         LEAVE: 0,
     }
     try:
-        _, body = yield from _frame({HELLO: 1024}, "bad-handshake", compression=False)
+        _, body = yield from _frame({HELLO: 1024}, "bad-handshake", CLIENT_FLAGS, compression=False)
         hello = _hello(listener, body)
     except WireError as error:
         outcome.reply += frame(REFUSAL, field(1, b"version" if error.reason == "bad-version" else b"bad-handshake"))
@@ -42,7 +42,7 @@ def _server(listener: Listener, outcome: Outcome) -> Reader:
     outcome.reply += _welcome(listener, {"status": 0, "clock": 1_000_000}, hello["compression"])
     routes = 0
     while True:
-        head, body = yield from _frame(limits, "bad-frame", compression=hello["compression"] is not None)
+        head, body = yield from _frame(limits, "bad-frame", CLIENT_FLAGS, compression=hello["compression"] is not None)
         match head & 15:
             case 5:
                 routes += 1
@@ -58,8 +58,8 @@ def _server(listener: Listener, outcome: Outcome) -> Reader:
                     raise WireError("bad-frame")
                 if len(body) > listener.max_payload:
                     raise WireError("too-long")
-                event = packet("request" if kind == REQUEST else "notify", route, body, number)
-                outcome.events.append(event | _flags(head))
+                said = packet("request" if kind == REQUEST else "notify", route, body, number)
+                outcome.events.append(said | _flags(head))
             case 10:
                 outcome.events.append({"event": "heartbeat"} | _heartbeat(body, "received", "clock", "echo", "held"))
             case _:
@@ -69,8 +69,10 @@ def _server(listener: Listener, outcome: Outcome) -> Reader:
 def _client(outcome: Outcome) -> Reader:
     welcome: Json | None = None
     while welcome is None:
-        head, body = yield from _frame(dict.fromkeys((WELCOME, REFUSAL, WAIT), 1024), "bad-handshake", False)
-        fields = _fields(body)
+        head, body = yield from _frame(
+            dict.fromkeys((WELCOME, REFUSAL, WAIT), 1024), "bad-handshake", SERVER_FLAGS, compression=False
+        )
+        fields = _fields(body, 13 if head == WELCOME else 2)
         match head:
             case 2:
                 welcome = _read_welcome(fields)
@@ -81,10 +83,18 @@ def _client(outcome: Outcome) -> Reader:
             case _:
                 place = _whole_number(_needed(fields, 1))
                 outcome.events.append({"event": "wait", "place": place, "estimate": _number(fields, 2)})
-    limits = {**dict.fromkeys(FROM_SERVER, WHOLE_WORLD), ROUTE: 255, HEARTBEAT: 50, KICK: 256, REDIRECT: 1024}
+    limits: dict[int, int] = {
+        **dict.fromkeys(FROM_SERVER, LENGTH_LIMIT),
+        ROUTE: 255,
+        HEARTBEAT: 50,
+        KICK: 256,
+        REDIRECT: 1024,
+    }
     routes: list[str] = []
     while True:
-        head, body = yield from _frame(limits, "bad-frame", compression=welcome["compression"] is not None)
+        head, body = yield from _frame(
+            limits, "bad-frame", SERVER_FLAGS, compression=welcome["compression"] is not None
+        )
         match head & 15:
             case 5:
                 routes.append(_text(body, 1))
@@ -93,12 +103,12 @@ def _client(outcome: Outcome) -> Reader:
                 number, body = pop_number(body)
                 if number >= len(routes):
                     raise WireError("bad-frame")
-                event = {"event": "push", "route": routes[number], "body": body.hex()}
-                outcome.events.append(event | _flags(head))
+                push: Json = {"event": "push", "route": routes[number], "body": body.hex()}
+                outcome.events.append(push | _flags(head))
             case 8 | 9 as kind:
                 number, body = pop_number(body)
-                event = {"event": "response" if kind == REPLY else "error", "id": number, "body": body.hex()}
-                outcome.events.append(event | _flags(head))
+                answer: Json = {"event": "response" if kind == REPLY else "error", "id": number, "body": body.hex()}
+                outcome.events.append(answer | _flags(head))
             case 10:
                 told = _heartbeat(body, "received", "clock", "echo", "held", "rate")
                 outcome.events.append({"event": "heartbeat"} | told)
@@ -108,13 +118,15 @@ def _client(outcome: Outcome) -> Reader:
                 outcome.events.append({"event": "redirect", "url": _text(body, 0)})
 
 
-def _frame(limits: dict[int, int], elsewhere: str, compression: bool) -> Generator[int, bytes, tuple[int, bytes]]:
+def _frame(
+    limits: dict[int, int], elsewhere: str, flags: dict[int, int], compression: bool
+) -> Generator[int, bytes, tuple[int, bytes]]:
     """One frame whose type is among these, with its head; any other type is the error `elsewhere`."""
     head = (yield 1)[0]
-    kind, flags = head & 15, head & 0xF0
-    if flags & ~FLAGS.get(kind, 0):
+    kind = head & 15
+    if head & 0xF0 & ~flags.get(kind, 0):
         raise WireError("bad-frame")
-    if flags & COMPRESSED and not compression:
+    if head & COMPRESSED and not compression:
         raise WireError("compression-unsupported")
     if kind not in limits:
         raise WireError(elsewhere)
@@ -170,16 +182,16 @@ def encode_number(number: int) -> bytes:
     return bytes(digits) + bytes([number])
 
 
-# Handshakes: 5.3 and 5.4
+# The handshake of 5.4, in the fields of 5.3.
 
 
-def _fields(body: bytes, known: int = 1000) -> dict[int, bytes]:
-    """Malformed ones are `bad-handshake`; a tag above `known` may stand as often as it likes."""
+def _fields(body: bytes, known: int) -> dict[int, bytes]:
+    """Malformed ones are `bad-handshake`; a tag that is not among the first `known` may stand as often as it likes."""
     fields: dict[int, bytes] = {}
     while body:
         tag = body[0]
         length, rest = _in_handshake(body[1:], 14)
-        if len(rest) < length or (tag in fields and tag <= known):
+        if len(rest) < length or (tag in fields and 1 <= tag <= known):
             raise WireError("bad-handshake")
         fields[tag], body = rest[:length], rest[length:]
     return fields
@@ -281,7 +293,7 @@ def field(tag: int, value: bytes) -> bytes:
     return bytes([tag]) + encode_number(len(value)) + value
 
 
-# What either side writes
+# What either side writes.
 
 
 def write(listener: Listener, message: Json) -> bytes:
@@ -339,6 +351,6 @@ def _optional(tag: int, number: Any) -> bytes:
 
 def frame(head: int, *body: bytes) -> bytes:
     whole = b"".join(body)
-    if len(whole) > WHOLE_WORLD:
+    if len(whole) > LENGTH_LIMIT:
         raise WireError("too-long")
     return bytes([head]) + encode_number(len(whole)) + whole

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.reference import Json, Listener, WireError, decode, encode
+from tests.wire.reference_compression import inflate
 
 HERE = Path(__file__).parent
 SPECIFICATION = HERE.parent.parent / "docs" / "protocol.md"
@@ -16,6 +17,11 @@ SPECIFICATION = HERE.parent.parent / "docs" / "protocol.md"
 def vectors() -> Iterator[Json]:
     for path in sorted(HERE.glob("*.json")):
         yield from json.loads(path.read_text("utf-8"))["vectors"]
+
+
+def compressed() -> list[Json]:
+    vectors: list[Json] = json.loads((HERE / "photinus.json").read_text("utf-8"))["compressed"]
+    return vectors
 
 
 def named(*directions: str) -> list[object]:
@@ -65,6 +71,16 @@ def test_what_is_sent(vector: Json) -> None:
     else:
         with pytest.raises(WireError, match=f"^{vector['error']}$"):
             encode(listener, messages[0])
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in compressed()])
+def test_what_is_inflated(vector: Json) -> None:
+    data = bytes.fromhex(vector["hex"])
+    if vector["error"] is None:
+        assert inflate(vector["algorithm"], data, vector["limit"]).hex() == vector["plain"]
+    else:
+        with pytest.raises(WireError, match=f"^{vector['error']}$"):
+            inflate(vector["algorithm"], data, vector["limit"])
 
 
 def test_the_hex_of_the_specification_is_in_the_vectors() -> None:

@@ -4,6 +4,8 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod reference;
+
 use photinus_proto::codec::photinus::{self, Status, Welcome, USUAL_RATE};
 use photinus_proto::codec::{Decoded, Flags, Kind, Message, Outgoing, Peer, Protocol, Route};
 use photinus_proto::compress::Algorithm;
