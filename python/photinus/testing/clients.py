@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar, overload
 
 from msgspec import Struct
 
-from ..client.pomelo import Event, Kick, Opened, Pomelo, Push, Response
+from ..client.events import Event, Kick, Opened, Push, Response
+from ..client.pomelo import Pomelo
 from ..engine import MemoryConnection
 from ..errors import ConnectionFailed, ConnectionLost, Kicked, RequestTimeout
 from ..message import decode, encode, refusal
