@@ -29,7 +29,7 @@ def test_the_client() -> None:
 
 
 def test_the_test_kit() -> None:
-    assert photinus.testing.__all__ == ["PlainClient", "PomeloClient", "TestCluster"]
+    assert photinus.testing.__all__ == ["PlainClient", "PhotinusClient", "TestCluster"]
 
 
 def test_all_that_is_promised_is_there() -> None:

@@ -365,6 +365,7 @@ async def test_a_server_that_lies_is_left() -> None:
 
 async def test_servers_that_send_it_to_each_other() -> None:
     there = b"tcp://127.0.0.1:%d"
+    connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -375,7 +376,6 @@ async def test_servers_that_send_it_to_each_other() -> None:
     async def enter(c: Client) -> None:
         pass
 
-    connections = 0
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(ConnectionLost, match=r"sent on 6 times|status 0"):
@@ -398,6 +398,7 @@ async def test_who_sends_more_than_can_be_kept_waits() -> None:
         relay.cut()
         await until(lambda: not c.connected)
         body = bytes(60_000)
+        sent = 0
 
         async def send() -> None:
             nonlocal sent
@@ -405,7 +406,6 @@ async def test_who_sends_more_than_can_be_kept_waits() -> None:
                 await c.notify("echo", body)
                 sent += 1
 
-        sent = 0
         sending = asyncio.create_task(send())
         await until(lambda: sent >= 17)
         for _ in range(100):
