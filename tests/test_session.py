@@ -67,7 +67,7 @@ async def test_what_a_session_is() -> None:
         await t.connect()
         await t.connect("length4")
         first, second = world.sessions
-        assert (first.protocol, first.format, first.closed) == ("pomelo", "json", False)
+        assert (first.protocol, first.format, first.closed) == ("photinus", "msgpack", False)
         assert (second.protocol, second.format) == ("length", "msgpack")
         assert first.id != second.id
         assert first.address.startswith("memory:")
