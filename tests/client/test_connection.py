@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from photinus import Refused
-from photinus.client import Client, Redirected, Renewed, connect
+from photinus.client import Change, Client, Redirected, Renewed, Waiting, connect
 from photinus.config import Limits
-from photinus.errors import ConfigError, ConnectionLost, HandshakeRefused, Kicked, RequestTimeout
+from photinus.errors import ConfigError, ConnectionLost, HandshakeRefused, Kicked, RequestTimeout, UsageError
 from tests.adversity.doors import trusting
 from tests.client.game import SCHEMES, Number, Text, World, serving, until
 
@@ -145,7 +145,7 @@ async def test_no_websocket_there() -> None:
 
 
 async def test_a_full_server_says_so() -> None:
-    url, limits = "tcp://127.0.0.1:0", Limits(sessions=1)
+    url, limits = "tcp://127.0.0.1:0", Limits(sessions=1, login_queue=0)
     async with serving(World(), url, limits=limits) as node, connected(node.addresses[0]):
         with pytest.raises(HandshakeRefused) as refused:
             async with connected(node.addresses[0]):
@@ -153,6 +153,25 @@ async def test_a_full_server_says_so() -> None:
         assert refused.value.code == "full"
         assert refused.value.retry_after is not None
         assert refused.value.retry_after > 0
+
+
+async def test_a_full_server_s_line() -> None:
+    async def ask() -> bytes:
+        async with connect(node.addresses[0], timeout=0.2, changed=told.append) as c:
+            return await c.request("echo", b"x", timeout=5)
+
+    told: list[Change] = []
+    url, limits = "tcp://127.0.0.1:0", Limits(sessions=1)
+    async with serving(World(), url, limits=limits) as node:
+        async with connected(node.addresses[0]):
+            entering = asyncio.create_task(ask())
+            await until(lambda: told)
+            # Standing in line takes longer than connecting may.
+            await asyncio.sleep(0.3)
+            assert not entering.done()
+        assert await entering == b"x"
+    assert isinstance(told[0], Waiting)
+    assert told[0].place == 1
 
 
 async def test_entering() -> None:
@@ -213,6 +232,13 @@ async def test_websockets_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "websockets.client", None)
     with pytest.raises(ConfigError, match=r"pip install 'photinus\[client\]'"):
         connect("ws://localhost")
+
+
+async def test_a_client_is_entered_once() -> None:
+    async with serving(World(), "tcp://127.0.0.1:0") as node, connected(node.addresses[0]) as c:
+        with pytest.raises(UsageError, match="once"):
+            async with c:
+                pass
 
 
 async def test_not_connected() -> None:

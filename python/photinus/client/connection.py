@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, overload
 
 from msgspec import Struct
 
-from ..errors import ConnectionFailed, ConnectionLost, RequestTimeout, SessionLost
+from ..errors import ConnectionFailed, ConnectionLost, RequestTimeout, SessionLost, UsageError
 from ..message import decode, encode, refusal
 from .changes import Change
 from .events import Push, Response
@@ -89,6 +89,8 @@ class Client:
         self._moved = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        if self._entered is not None:
+            raise UsageError("a client is entered once: connect(url) gives another")
         self._entered = asyncio.get_running_loop().create_future()
         self._living = asyncio.create_task(self._live())
         try:
