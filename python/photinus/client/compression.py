@@ -10,8 +10,8 @@ from typing import Any
 from .frames import Fault
 
 ZLIB, ZSTD = 1, 3
-# What a reader asks of a game's messages is little time; the strongest levels save some percent for ten times of it.
-ZLIB_LEVEL, ZSTD_LEVEL = 6, 3
+# The server's: what higher levels save is not worth its time (docs/decisions.md).
+ZLIB_LEVEL = ZSTD_LEVEL = 1
 
 
 class Algorithm(ABC):
