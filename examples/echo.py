@@ -1,6 +1,6 @@
 """The smallest server: it answers everything, in every protocol, with its own bytes.
 
-photinus run examples/echo.py --listen 'tcp://127.0.0.1:7000?protocol=pomelo' \
+photinus run examples/echo.py --listen tcp://127.0.0.1:7000 \
     --listen 'tcp://127.0.0.1:7001?protocol=length4' --listen 'tcp://127.0.0.1:7002?protocol=firefly'
 """
 

@@ -25,11 +25,22 @@ def test_the_package() -> None:
 
 
 def test_the_client() -> None:
-    assert photinus.client.__all__ == ["Client", "Subscription", "connect"]
+    assert photinus.client.__all__ == [
+        "Change",
+        "Client",
+        "Cut",
+        "Gap",
+        "Redirected",
+        "Renewed",
+        "Resumed",
+        "Subscription",
+        "Waiting",
+        "connect",
+    ]
 
 
 def test_the_test_kit() -> None:
-    assert photinus.testing.__all__ == ["PlainClient", "PomeloClient", "TestCluster"]
+    assert photinus.testing.__all__ == ["PhotinusClient", "PlainClient", "Player", "PomeloClient", "TestCluster"]
 
 
 def test_all_that_is_promised_is_there() -> None:

@@ -123,7 +123,7 @@ async def test_what_is_returned_is_the_reply(route: str) -> None:
 
 async def test_nothing_is_an_empty_reply() -> None:
     async with TestCluster(app) as t:
-        ann = await t.connect()
+        ann = await t.connect("pomelo")
         assert await ann.request("nothing", Number(1)) == b"{}"
         await ann.notify("nothing", Number(2))
         await t.settle()
@@ -196,7 +196,7 @@ async def test_a_refusal_that_cannot_be_told(caplog: pytest.LogCaptureFixture) -
 )
 async def test_a_payload_that_does_not_decode(body: bytes, problem: str) -> None:
     async with TestCluster(app) as t:
-        ann = await t.connect()
+        ann = await t.connect("pomelo")
         with pytest.raises(Refused, match=problem) as raised:
             await ann.request("nothing", body)
         assert raised.value.code == "bad-message"

@@ -44,9 +44,10 @@ async def test_a_message_reaches_all_but_one() -> None:
 
 async def test_each_protocol_gets_its_own_format() -> None:
     async with TestCluster(chat([])) as t:
-        ann, raw = await t.connect(), await t.connect("length4")
+        ann, bob, raw = await t.connect(), await t.connect("pomelo"), await t.connect("length4")
         lobby.send("said", Said("hi"))
-        assert await ann.receive("said") == b'{"text":"hi"}'
+        assert await ann.receive("said") == b"\x81\xa4text\xa2hi"
+        assert await bob.receive("said") == b'{"text":"hi"}'
         assert (await raw.receive()).body == b"\x81\xa4text\xa2hi"
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 
 from photinus import App, Rate, Refused, Routes, Session
-from photinus.testing import PomeloClient, TestCluster
+from photinus.testing import PhotinusClient, TestCluster
 
 
 class Say(Struct):
@@ -47,7 +47,7 @@ def nothing_heard() -> None:
     heard.clear()
 
 
-async def done(client: PomeloClient, route: str, calls: int) -> int:
+async def done(client: PhotinusClient, route: str, calls: int) -> int:
     """How many of so many calls at once are answered with a reply; the others must be too fast."""
     replies = 0
     for _ in range(calls):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from photinus import App, Closed, Group, Node, Rate, Refused, Routes, Session
 from photinus.errors import RouteError, UsageError
-from photinus.testing import PomeloClient, TestCluster
+from photinus.testing import PhotinusClient, TestCluster
 
 
 class Text(Struct):
@@ -43,7 +43,7 @@ def saying(word: str, *names: str | int, **others: Any) -> App:
     return App("game", routes=[routes])
 
 
-async def say(client: PomeloClient, *names: str) -> list[bytes | str]:
+async def say(client: PhotinusClient, *names: str) -> list[bytes | str]:
     async def answer(name: str) -> bytes | str:
         try:
             return await client.request(name, b"")

@@ -8,7 +8,7 @@ from msgspec import Struct
 from photinus import App, Closed, Refused, Routes, Session
 from photinus.errors import Kicked
 from photinus.session import REPLACE_SECONDS
-from photinus.testing import PomeloClient, TestCluster
+from photinus.testing import PhotinusClient, TestCluster
 
 
 class Login(Struct):
@@ -67,7 +67,7 @@ async def test_what_a_session_is() -> None:
         await t.connect()
         await t.connect("length4")
         first, second = world.sessions
-        assert (first.protocol, first.format, first.closed) == ("pomelo", "json", False)
+        assert (first.protocol, first.format, first.closed) == ("photinus", "msgpack", False)
         assert (second.protocol, second.format) == ("length", "msgpack")
         assert first.id != second.id
         assert first.address.startswith("memory:")
@@ -151,7 +151,7 @@ def guild(sessions: list[Session] | None = None) -> App:
     return App("guild", routes=[routes])
 
 
-async def allowed(client: PomeloClient) -> dict[str, str]:
+async def allowed(client: PhotinusClient) -> dict[str, str]:
     """What becomes of a call of each route."""
     answers: dict[str, str] = {}
     for route in ("say", "heal", "ban"):
@@ -223,7 +223,7 @@ async def test_roles_where_there_are_no_routes() -> None:
         assert await client.request(b"now") == b"now"
 
 
-async def login(client: PomeloClient) -> str:
+async def login(client: PhotinusClient) -> str:
     try:
         await client.request("login", Login("ann"), timeout=60)
     except (Refused, Kicked) as error:

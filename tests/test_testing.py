@@ -8,7 +8,8 @@ import uvloop
 from msgspec import Struct
 
 from photinus import App, Refused, Routes, Session
-from photinus.errors import ConfigError, RequestTimeout, UsageError
+from photinus.config import Config, Limits
+from photinus.errors import ConfigError, ConnectionLost, HandshakeRefused, RequestTimeout, UsageError
 from photinus.testing import TestCluster
 
 
@@ -199,7 +200,7 @@ def test_uvloop_is_refused() -> None:
 
 async def test_protocols_that_there_are() -> None:
     async with TestCluster(game()) as t:
-        with pytest.raises(ConfigError, match="protocol 'smoke': expected pomelo, length4 or firefly"):
+        with pytest.raises(ConfigError, match="protocol 'smoke': expected photinus, pomelo, length4 or firefly"):
             await t.connect("smoke")  # type: ignore[call-overload]
 
 
@@ -210,3 +211,102 @@ async def test_a_client_that_leaves() -> None:
         assert not ann.connected
         await t.settle()
         assert t.statistics()["engine"]["sessions"] == 0
+
+
+async def test_a_cut_and_its_resumption() -> None:
+    resumed: list[bool] = []
+    app = game()
+
+    async with TestCluster(with_resumed(app, resumed)) as t:
+        ann = await t.connect()
+        slow = asyncio.create_task(ann.request("slow", Text("x"), Text, timeout=20))
+        await t.settle()
+        ann.cut()
+        # What is said meanwhile is not lost, and what was asked is answered once.
+        await ann.notify("push", Text("1"))
+        await t.advance(5)
+        assert not slow.done()
+        assert ann.received("pushed") == 0
+        assert await ann.resume() is False
+        assert await slow == Text("x")
+        assert await ann.receive("pushed", Text) == Text("1")
+        assert resumed == [False]
+        assert t.statistics()["engine"]["sessions"] == 1
+
+
+async def test_a_session_is_resumed_by_itself() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        start = t.now
+        ann.cut(resume_after=2.5)
+        assert await ann.request("echo", b"x", timeout=10) == b"x"
+        assert t.now - start == pytest.approx(2.5)
+
+
+async def test_after_the_window_there_is_nothing_to_resume() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect(options="resume=3")
+        ann.cut()
+        await t.advance(2.9)
+        assert t.statistics()["engine"]["sessions"] == 1
+        await t.advance(0.5)
+        assert t.statistics()["engine"]["sessions"] == 0
+        with pytest.raises(HandshakeRefused, match="resume-unknown"):
+            await ann.resume()
+        with pytest.raises(ConnectionLost):
+            await ann.request("echo", b"x")
+
+
+async def test_a_gap() -> None:
+    resumed: list[bool] = []
+    sessions: list[Session] = []
+    config = Config(limits=Limits(resume_session_bytes=1024))
+    async with TestCluster(with_resumed(game(), resumed, sessions), config=config) as t:
+        ann = await t.connect()
+        slow = asyncio.create_task(ann.request("slow", Text("x"), Text, timeout=20))
+        await t.settle()
+        ann.cut()
+        await t.advance(1)
+        # More than is kept, and with it the answer is gone.
+        sessions[0].send("pushed", Text("y" * 2000))
+        await t.settle()
+        assert await ann.resume() is True
+        with pytest.raises(ConnectionLost, match="the answer is lost"):
+            await slow
+        assert resumed == [True]
+        assert ann.received("pushed") == 0
+        assert await ann.request("echo", b"x") == b"x"
+
+
+async def test_a_client_without_a_connection_cannot_be_cut() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        ann.cut()
+        with pytest.raises(UsageError, match="no connection"):
+            ann.cut()
+        ann.close()
+
+
+async def test_the_server_s_clock() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect(options="heartbeat=1")
+        await t.advance(1.5)
+        first = ann.server_time
+        assert first is not None
+        await t.advance(10)
+        assert ann.server_time == pytest.approx(first + 10, abs=0.001)
+
+
+def with_resumed(app: App, resumed: list[bool], sessions: list[Session] | None = None) -> App:
+    routes = Routes()
+
+    @routes.opened
+    def opened(session: Session) -> None:
+        if sessions is not None:
+            sessions.append(session)
+
+    @routes.resumed
+    def again(session: Session, gap: bool) -> None:
+        resumed.append(gap)
+
+    return App(app.name, routes=[*app.routes, routes])

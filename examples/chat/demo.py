@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ from photinus.node import run
 from .table import Sample, line, table
 from .world import app, lobby
 
+# The bots speak pomelo, as many clients do.
+BOTS_LISTENER = "tcp://127.0.0.1:0?protocol=pomelo"
 # Often enough to look alive, seldom enough to be read.
 REFRESH_SECONDS = 1.0
 # Bots that are told to stop have only their last line to print.
@@ -34,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.chat", description=__doc__)
     parser.add_argument("--bots", type=Path, required=True, help="the program photinus-bots")
     parser.add_argument("--count", type=int, default=200, help="how many bots play (%(default)s)")
-    parser.add_argument("--listen", default="tcp://127.0.0.1:0?protocol=pomelo", help="where to listen (%(default)s)")
+    parser.add_argument("--listen", default="tcp://127.0.0.1:0", help="where to listen for people (%(default)s)")
     arguments = parser.parse_args()
     seconds = os.environ.get("DEMO_SECONDS")
     try:
@@ -44,7 +47,7 @@ def main() -> None:
     if not arguments.bots.is_file():
         parser.error(f"--bots {arguments.bots}: no such file (cargo build --release -p photinus-bots)")
     demo = Demo(arguments.bots, arguments.count, limit)
-    sys.exit(run(app, demo.play, listen=[arguments.listen]))
+    sys.exit(run(app, demo.play, listen=[arguments.listen, BOTS_LISTENER]))
 
 
 class Demo:
@@ -62,7 +65,7 @@ class Demo:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         self.explain(node.addresses[0])
-        bots = await self.start_bots(node.addresses[0])
+        bots = await self.start_bots(node.addresses[1])
         reading = asyncio.create_task(self.read_bots(bots))
         started = Sample.of(node, len(lobby))
         try:
@@ -97,19 +100,19 @@ class Demo:
         stopping.cancel()
 
     def explain(self, address: str) -> None:
-        place = address.partition("?")[0]
-        self.console.print(f"The world is at {place}, and {self.count} bots are on their way. Join them:\n")
+        self.console.print(f"The world is at {address}, and {self.count} bots are on their way. Join them:\n")
         self.console.print(
-            f"    {sys.executable} -m examples.chat.play {place} --name Ann\n", soft_wrap=True, highlight=False
+            f"    {sys.executable} -m examples.chat.play {shlex.quote(address)} --name Ann\n",
+            soft_wrap=True,
+            highlight=False,
         )
         self.console.print("Ctrl-C ends it.\n")
 
     async def start_bots(self, address: str) -> asyncio.subprocess.Process:
-        host = address.partition("?")[0]
         # A session of its own, so that Ctrl-C ends this process first and the bots see a clean end.
         return await asyncio.create_subprocess_exec(
             self.bots,
-            *("game", "--to", host, "--count", str(self.count)),
+            *("game", "--to", address, "--count", str(self.count)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

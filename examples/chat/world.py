@@ -1,6 +1,6 @@
 """The game: players log in with a name, talk to each other, and see each other walk.
 
-    photinus run examples/chat/world.py --listen 'tcp://127.0.0.1:7000?protocol=pomelo'
+    photinus run examples/chat/world.py --listen tcp://127.0.0.1:7000
 
 | a client sends        | it gets                  | the others get                            |
 |-----------------------|--------------------------|-------------------------------------------|

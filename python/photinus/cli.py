@@ -44,7 +44,7 @@ LISTEN = click.option(
     "--listen",
     multiple=True,
     metavar="URL",
-    help="Where clients connect, such as 'tcp://0.0.0.0:7000?protocol=pomelo'. Repeatable; replaces the "
+    help="Where clients connect, such as 'tcp://0.0.0.0:7000' or 'wss://0.0.0.0:7443'. Repeatable; replaces the "
     f"configuration's listeners. {DEFAULT_LISTENER} if there are none.",
 )
 NODE = click.option("--node", "name", metavar="NAME", help="The node's name; the application's if none is given.")

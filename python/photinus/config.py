@@ -60,7 +60,7 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     """The node's name in logs and statistics; the application's if none is given."""
     listen: tuple[str, ...] = ()
-    """URLs of the listeners, such as `tcp://0.0.0.0:7000?protocol=pomelo`."""
+    """URLs of the listeners, such as `tcp://0.0.0.0:7000` or `wss://0.0.0.0:7443?protocol=pomelo`."""
 
 
 class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):

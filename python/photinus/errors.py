@@ -10,6 +10,8 @@ PhotinusError
         NoNode          something that belongs to a node was used outside of any
     ConnectionFailed    the network, or whoever is at its other end
         ConnectionLost  the connection is gone
+            HandshakeRefused  the server does not take this client, or not now
+            SessionLost       what was to be resumed is no more
         Kicked          the server closed it and said why
         RequestTimeout  no answer within the time given
 """
@@ -82,6 +84,23 @@ class ConnectionFailed(PhotinusError):
 
 class ConnectionLost(ConnectionFailed, ConnectionError):
     """The connection ended, or could not be made; the text is the reason."""
+
+
+class HandshakeRefused(ConnectionLost):
+    """The server does not take this client; `code` is one of docs/protocol.md, 5.4, such as `full`.
+
+    `retry_after` is after how many seconds it is worth trying again; None if the server did not say.
+    """
+
+    def __init__(self, code: str, retry_after: float | None = None) -> None:
+        after = "" if retry_after is None else f", try again in {retry_after:g} s"
+        super().__init__(f"the server refused the handshake: {code}{after}")
+        self.code = code
+        self.retry_after = retry_after
+
+
+class SessionLost(ConnectionLost):
+    """The connection was cut, and its session could not be resumed."""
 
 
 class Kicked(ConnectionFailed):

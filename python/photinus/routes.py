@@ -24,7 +24,7 @@ R = TypeVar("R", bound=Struct | bytes | Awaitable[Struct | bytes | None] | None)
 # The end of a session wants no answer.
 N = TypeVar("N", bound=Coroutine[Any, Any, None] | None)
 
-# A route's name travels behind a length of one byte (pomelo), a number in four (Firefly).
+# A route's name travels behind a length of one byte (pomelo, photinus), a number in four (Firefly).
 MAX_NAME_BYTES = 255
 MAX_NUMBER = 2**32 - 1
 # Tokens of a bucket: what the engine counts them in.

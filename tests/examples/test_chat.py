@@ -22,10 +22,10 @@ from photinus import Refused
 from photinus.testing import TestCluster
 
 if TYPE_CHECKING:
-    from photinus.testing import PomeloClient
+    from photinus.testing import PhotinusClient
 
 
-async def enter(t: TestCluster, name: str) -> PomeloClient:
+async def enter(t: TestCluster, name: str) -> PhotinusClient:
     client = await t.connect()
     await client.request("login", Login(name))
     return client

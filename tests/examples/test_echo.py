@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from examples.echo import app
@@ -8,9 +10,10 @@ from photinus.testing import TestCluster
 BODIES = [b"", b"{}", b"\x00\xff", b"x" * 60_000]
 
 
-async def test_pomelo() -> None:
+@pytest.mark.parametrize("protocol", ["photinus", "pomelo"])
+async def test_with_routes(protocol: Literal["photinus"]) -> None:
     async with TestCluster(app) as t:
-        client = await t.connect()
+        client = await t.connect(protocol)
         for body in BODIES:
             assert await client.request("echo", body) == body
 

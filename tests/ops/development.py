@@ -39,7 +39,7 @@ class Development:
 
     @property
     def address(self) -> str:
-        """For clients of the pomelo protocol."""
+        """For clients of the photinus protocol."""
         return self.addresses[-1]
 
     async def end(self) -> int:
@@ -53,7 +53,7 @@ async def developing(folder: Path, *arguments: str, **environment: str) -> Async
     """Up to its `ready` line. Standard error is mixed in."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "photinus", "dev", *arguments),
-        *("--listen", "tcp://127.0.0.1:0?protocol=pomelo"),
+        *("--listen", "tcp://127.0.0.1:0"),
         cwd=folder,
         env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,

@@ -93,8 +93,8 @@ class Game:
 
 
 async def request(client: Client, route: str, **fields: object) -> dict[str, object]:
-    body = await client.request(route, msgspec.json.encode(fields), timeout=PATIENCE)
-    return msgspec.json.decode(body, type=dict[str, object])
+    body = await client.request(route, msgspec.msgpack.encode(fields), timeout=PATIENCE)
+    return msgspec.msgpack.decode(body, type=dict[str, object])
 
 
 async def test_edits_while_somebody_plays(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ async def test_edits_while_somebody_plays(tmp_path: Path) -> None:
             line = await dev.until("reloaded")
             assert "game.py; changed say; 2 sessions" in line
             assert await request(ann, "say", text="hello") == {"text": f"{word} hello"}
-            assert await anext(said) == b'{"text":"hello"}'
+            assert msgspec.msgpack.decode(await anext(said)) == {"text": "hello"}
 
         # A route comes, another goes.
         with pytest.raises(Refused, match="unknown-route"):

@@ -9,13 +9,14 @@ both fail on an ignore that nothing needs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from ssl import create_default_context
 from typing import Any, assert_type
 
 from msgspec import Struct
 
 from photinus import App, Call, Closed, Group, Node, Outcome, Rate, Refused, Routes, Session
-from photinus.client import connect
-from photinus.testing import TestCluster
+from photinus.client import Client, Cut, Gap, Redirected, Renewed, Resumed, Waiting, connect
+from photinus.testing import PomeloClient, TestCluster
 
 
 class Login(Struct):
@@ -170,6 +171,19 @@ async def as_a_client() -> None:
             assert_type(said, Say)
         async for body in c.subscribe("said"):
             assert_type(body, bytes)
+        async for change in c.changes():
+            assert_type(change, Waiting | Cut | Resumed | Gap | Renewed | Redirected)
+        await c.notify("move", Say("x"), droppable=True, secret=True)
+        assert_type(c.server_time(), float)
+        assert_type(c.round_trip, float | None)
+
+
+async def enter(c: Client) -> None:
+    await c.request("login", Login("x"))
+
+
+def entering() -> Client:
+    return connect("wss://localhost", ssl=create_default_context(), enter=enter, changed=print, reconnect=5)
 
 
 async def in_a_test() -> None:
@@ -177,6 +191,9 @@ async def in_a_test() -> None:
         ann = await t.connect()
         assert_type(await ann.request("login", Login("x"), Welcome), Welcome)
         assert_type(await ann.receive("said", Say), Say)
+        ann.cut(resume_after=1)
+        assert_type(await ann.resume(), bool)
+        assert_type(await t.connect("pomelo"), PomeloClient)
         raw = await t.connect("length4")
         assert_type(await raw.request(b"x"), bytes)
         await t.advance(0.1)

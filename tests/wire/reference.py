@@ -8,52 +8,29 @@ Run as a program it answers one JSON object a line, for tests in other languages
         -> {"events": [...], "reply": "hex", "error": null | reason, "left": bytes}
     {"do": "encode", "listener": {...}, "message": {...}} -> {"hex": "..."} | {"error": reason}
 A listener is {"protocol": name, "options": {name: value}, "max_payload": bytes}; the side is that which decodes.
-Events and messages are written as in the golden vectors (tests/wire/*.json).
+Events and messages are written as in the golden vectors (README.md).
 """
 
 import json
 import struct
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, cast
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+if __name__ == "__main__":
+    # As a program it stands alone: the codecs beside it are found from the repository's root.
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.wire import reference_photinus
+from tests.wire.reading import Json, Listener, Outcome, Reader, Side, WireError, packet
+
+__all__ = ["Json", "Listener", "Outcome", "WireError", "answer", "decode", "encode"]
 
 HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
 COMPRESSED = 0b1_0000
 """Pitaya's: the payload is a zlib stream. Here it stays one, since codecs hand it on as it is."""
-
-Side = Literal["server", "client"]
-Json = dict[str, Any]
-Reader = Generator[int, bytes, NoReturn]
-"""Yields a number of bytes, is sent these; raises WireError and never returns."""
-
-
-class WireError(Exception):
-    """The other side broke the protocol; or, when encoding, the protocol cannot say it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Listener:
-    protocol: str
-    options: Mapping[str, str]
-    max_payload: int
-
-    @staticmethod
-    def of(value: Json) -> "Listener":
-        return Listener(value["protocol"], value["options"], value["max_payload"])
-
-
-@dataclass
-class Outcome:
-    events: list[Json] = field(default_factory=list[Json])
-    reply: bytearray = field(default_factory=bytearray)
-    error: str | None = None
-    left: int = 0
-    """How many bytes of a frame that is not whole yet have come."""
 
 
 def decode(listener: Listener, side: Side, chunks: Iterable[bytes]) -> Outcome:
@@ -115,7 +92,7 @@ def _read_length(listener: Listener, side: Side, outcome: Outcome) -> Reader:
             raise WireError("bad-frame")
         if side == "server" and length > listener.max_payload:
             raise WireError("too-long")
-        outcome.events.append(_packet("message", None, (yield length)))
+        outcome.events.append(packet("message", None, (yield length)))
 
 
 def _write_length(listener: Listener, message: Json) -> bytes:
@@ -148,7 +125,7 @@ def _read_firefly(listener: Listener, side: Side, outcome: Outcome) -> Reader:
             raise WireError("bad-frame")
         if side == "server" and length - 4 > listener.max_payload:
             raise WireError("too-long")
-        outcome.events.append(_packet("message", command, (yield length - 4)))
+        outcome.events.append(packet("message", command, (yield length - 4)))
 
 
 def _write_firefly(listener: Listener, message: Json) -> bytes:
@@ -227,8 +204,8 @@ def _pomelo_message(body: bytes, listener: Listener) -> Json:
         raise WireError("bad-frame") from None
     if len(payload) > listener.max_payload:
         raise WireError("too-long")
-    packet = _packet("notify" if flag else "request", route, payload, number)
-    return packet | ({"compressed": True, "droppable": False} if compressed else {})
+    said = packet("notify" if flag else "request", route, payload, number)
+    return said | ({"compressed": True, "droppable": False} if compressed else {})
 
 
 def _pop_id(data: bytes) -> tuple[int, bytes]:
@@ -351,16 +328,13 @@ def _depth(value: object) -> int:
     return 1 + max(map(_depth, inner), default=0)
 
 
-def _packet(kind: str, route: str | int | None, body: bytes, number: int = 0) -> Json:
-    return {"event": "packet", "kind": kind, "id": number, "route": route, "body": body.hex()}
-
-
 _READERS: dict[str, Callable[[Listener, Side, Outcome], Reader]] = {
     "length": _read_length,
     "length2": _read_length,
     "length4": _read_length,
     "firefly": _read_firefly,
     "pomelo": _read_pomelo,
+    "photinus": reference_photinus.read,
 }
 _WRITERS: dict[str, Callable[[Listener, Json], bytes]] = {
     "length": _write_length,
@@ -368,6 +342,7 @@ _WRITERS: dict[str, Callable[[Listener, Json], bytes]] = {
     "length4": _write_length,
     "firefly": _write_firefly,
     "pomelo": _write_pomelo,
+    "photinus": reference_photinus.write,
 }
 
 

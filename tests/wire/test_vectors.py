@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.reference import Json, Listener, WireError, decode, encode
+from tests.wire.reference_compression import inflate
 
 HERE = Path(__file__).parent
 SPECIFICATION = HERE.parent.parent / "docs" / "protocol.md"
@@ -16,6 +17,11 @@ SPECIFICATION = HERE.parent.parent / "docs" / "protocol.md"
 def vectors() -> Iterator[Json]:
     for path in sorted(HERE.glob("*.json")):
         yield from json.loads(path.read_text("utf-8"))["vectors"]
+
+
+def compressed() -> list[Json]:
+    vectors: list[Json] = json.loads((HERE / "photinus.json").read_text("utf-8"))["compressed"]
+    return vectors
 
 
 def named(*directions: str) -> list[object]:
@@ -41,23 +47,40 @@ def test_a_server_reads(vector: Json, size: int) -> None:
 
 
 @pytest.mark.parametrize("vector", named("server"))
-def test_a_client_reads(vector: Json) -> None:
-    outcome = decode(Listener.of(vector["listener"]), "client", [bytes.fromhex(vector["hex"])])
-    assert outcome.events == vector["events"]
-    assert outcome.error is None
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_a_client_reads(vector: Json, size: int) -> None:
+    before = bytes.fromhex(vector.get("before", ""))
+    data = before + bytes.fromhex(vector["hex"])
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    prior = decode(Listener.of(vector["listener"]), "client", [before])
+    outcome = decode(Listener.of(vector["listener"]), "client", chunks)
+    assert outcome.events[len(prior.events) :] == vector["events"]
+    assert outcome.error == vector.get("refused")
     assert outcome.left == 0
 
 
 @pytest.mark.parametrize("vector", named("client", "server"))
 def test_what_is_sent(vector: Json) -> None:
-    if "message" not in vector:
-        return
+    messages = vector.get("messages") or [vector[key] for key in ("message",) if key in vector]
     listener = Listener.of(vector["listener"])
-    if vector["error"] is None:
-        assert encode(listener, vector["message"]).hex() == vector["hex"]
+    if not messages:
+        return
+    # What a server reads and refuses may have been written all the same.
+    if vector["error"] is None or vector["direction"] == "client":
+        assert b"".join(encode(listener, message) for message in messages).hex() == vector["hex"]
     else:
         with pytest.raises(WireError, match=f"^{vector['error']}$"):
-            encode(listener, vector["message"])
+            encode(listener, messages[0])
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in compressed()])
+def test_what_is_inflated(vector: Json) -> None:
+    data = bytes.fromhex(vector["hex"])
+    if vector["error"] is None:
+        assert inflate(vector["algorithm"], data, vector["limit"]).hex() == vector["plain"]
+    else:
+        with pytest.raises(WireError, match=f"^{vector['error']}$"):
+            inflate(vector["algorithm"], data, vector["limit"])
 
 
 def test_the_hex_of_the_specification_is_in_the_vectors() -> None:

@@ -69,7 +69,7 @@ impl ListenUrl {
         let port = port
             .parse()
             .map_err(|_| wrong(&format!("{port:?} is no port (0 to 65535)")))?;
-        let mut name = "pomelo";
+        let mut name = "photinus";
         let mut trusted = None;
         let mut options = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -181,7 +181,10 @@ mod tests {
         assert_eq!((url.host.as_str(), url.port), ("127.0.0.1", 0));
         assert_eq!(url.bound(7), "tcp://127.0.0.1:7?protocol=length4");
         let url = ListenUrl::parse("tcp://[::1]:7000", 1000).unwrap();
-        assert_eq!((url.host.as_str(), url.protocol.name()), ("::1", "pomelo"));
+        assert_eq!(
+            (url.host.as_str(), url.protocol.name()),
+            ("::1", "photinus")
+        );
         assert_eq!(url.bound(7000), "tcp://[::1]:7000");
     }
 

@@ -1,11 +1,24 @@
 """The Python client: plays on a Photinus server, or on any that speaks the pomelo protocol.
 
-async with connect("tcp://127.0.0.1:7000") as c:
+async with connect("wss://play.example.com") as c:
     welcome = await c.request("login", Login("Ann"), Welcome)
     async for said in c.subscribe("said", Said):
         ...
 """
 
-from .connection import Client, Subscription, connect
+from .changes import Change, Cut, Gap, Redirected, Renewed, Resumed, Waiting
+from .connection import Client, connect
+from .subscription import Subscription
 
-__all__ = ["Client", "Subscription", "connect"]
+__all__ = [
+    "Change",
+    "Client",
+    "Cut",
+    "Gap",
+    "Redirected",
+    "Renewed",
+    "Resumed",
+    "Subscription",
+    "Waiting",
+    "connect",
+]

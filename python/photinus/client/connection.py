@@ -1,82 +1,100 @@
-"""A client's connection over TCP: requests and their answers, pushes and who subscribed to them."""
+"""A client: requests and their answers, pushes and who subscribed to them, over one connection after the other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Self, TypeVar, overload
 
 from msgspec import Struct
 
-from ..errors import ConfigError, ConnectionFailed, ConnectionLost, Kicked, RequestTimeout
+from ..errors import ConnectionFailed, ConnectionLost, RequestTimeout, SessionLost, UsageError
 from ..message import decode, encode, refusal
-from .pomelo import Event, Kick, Opened, Pomelo, Push, Response
+from .changes import Change
+from .events import Push, Response
+from .life import Life
+from .photinus import Photinus
+from .pomelo import Pomelo
+from .speaker import Speaker
+from .subscription import Subscription
+from .transports import Address, check
 
 M = TypeVar("M", bound=Struct | bytes)
+S = TypeVar("S", bound=Subscription[Any])
 
-READ_BYTES = 64 * 1024
-# A server may be late by one heartbeat before it is taken for dead, as in the protocol's clients.
-HEARTBEATS_MISSED = 2
 # Pushes that wait for a slow subscriber; a few seconds of a busy scene.
 SUBSCRIPTION_ITEMS = 1024
 
+# Who makes a new session what the old one was goes through the gate at which all others wait.
+_entering: ContextVar[Client | None] = ContextVar("entering", default=None)
 
-def connect(url: str, *, timeout: float = 5.0) -> Client:
-    """A client of the server at `tcp://host:port`: `async with connect(url) as client`.
 
-    Entering it connects and shakes hands within `timeout` seconds, or raises ConnectionLost; the
-    same number is the default time-out of its requests. ConfigError if the URL is not one.
+def connect(
+    url: str,
+    *,
+    timeout: float = 5.0,
+    ssl: ssl.SSLContext | None = None,
+    enter: Callable[[Client], Awaitable[object]] | None = None,
+    changed: Callable[[Change], object] | None = None,
+    reconnect: float = 60.0,
+) -> Client:
+    """A client of the server at `tcp://`, `tls://`, `ws://` or `wss://host:port`: `async with connect(url) as client`.
+
+    Entering it connects and shakes hands within `timeout` seconds (longer only while it stands in line, see Waiting),
+    or raises ConnectionLost; HandshakeRefused is the server's own word. The same number is the default time-out of its
+    requests. `ssl` is for tls and wss; without it the server's certificate is verified by the system's authorities.
+
+    A connection that is cut is replaced, for at most `reconnect` seconds; 0: never. The session goes on over the next
+    one, if the server keeps it for so long. If not, a new session takes its place, and `enter` is awaited with this
+    client to make it what the old one was (to log in), as it is for the first; everybody else's requests wait for it.
+    Without `enter` the client ends with SessionLost. `changed` is called with each Change, and `client.changes()`
+    iterates over them.
+
+    `?protocol=pomelo` speaks that instead of photinus. ConfigError if the URL is not one.
     """
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{url}: {error}") from error
-    if parts.scheme != "tcp" or not host or not port:
-        raise ConfigError(f"{url}: expected tcp://host:port")
-    if options.pop("protocol", "pomelo") != "pomelo":
-        raise ConfigError(f"{url}: expected protocol=pomelo, the one that this client speaks")
-    return Client(host, port, timeout=timeout)
+    return Client(url, timeout=timeout, ssl=ssl, enter=enter, changed=changed, reconnect=reconnect)
 
 
 class Client:
-    """A connection to a server. All methods belong to the loop that it was entered on."""
+    """A player's side of a session. All methods belong to the loop that it was entered on."""
 
-    def __init__(self, host: str, port: int, *, timeout: float) -> None:
-        self._host = host
-        self._port = port
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        ssl: ssl.SSLContext | None,
+        enter: Callable[[Client], Awaitable[object]] | None,
+        changed: Callable[[Change], object] | None,
+        reconnect: float,
+    ) -> None:
+        address = Address.parse(url)
+        check(address)
         self._timeout = timeout
-        self._protocol = Pomelo()
-        self._out = bytearray()
+        self._enter = enter
+        self._changed = changed
+        self._protocol: Speaker = Photinus() if address.protocol == "photinus" else Pomelo()
+        self._connections = Life(self, self._protocol, address, timeout=timeout, context=ssl, reconnect=reconnect)
         self._requests: dict[int, asyncio.Future[Response]] = {}
         self._subscriptions: dict[str, list[Subscription[Any]]] = {}
+        self._watching: list[Subscription[Change]] = []
         self._failure: ConnectionFailed | None = None
-        self._opened: asyncio.Future[None] | None = None
-        self._reader_task: asyncio.Task[None] | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._silence: float | None = None
+        self._entered: asyncio.Future[None] | None = None
+        self._living: asyncio.Task[None] | None = None
+        self._entry: asyncio.Task[None] | None = None
+        self._open_to_all = False
+        self._moved = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._opened = asyncio.get_running_loop().create_future()
+        if self._entered is not None:
+            raise UsageError("a client is entered once: connect(url) gives another")
+        self._entered = asyncio.get_running_loop().create_future()
+        self._living = asyncio.create_task(self._live())
         try:
-            async with asyncio.timeout(self._timeout):
-                reader, self._writer = await asyncio.open_connection(self._host, self._port)
-                self._reader_task = asyncio.create_task(self._read(reader))
-                self._protocol.handshake(self._out)
-                self._flush()
-                await self._opened
-        except TimeoutError:
-            await self.close()
-            raise ConnectionLost(f"no handshake within {self._timeout:g} s") from None
-        except OSError as error:
-            await self.close()
-            if isinstance(error, ConnectionLost):
-                raise
-            raise ConnectionLost(str(error)) from error
+            await self._entered
         except BaseException:
             await self.close()
             raise
@@ -90,11 +108,35 @@ class Client:
     ) -> None:
         await self.close()
 
-    @overload
-    async def request(self, route: str, message: Struct | bytes, *, timeout: float | None = None) -> bytes: ...
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._failure is None and self._protocol.opened
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds from here to the server and back; None if it is not known."""
+        return self._protocol.clock.round_trip if isinstance(self._protocol, Photinus) else None
+
+    def server_time(self) -> float:
+        """The server's clock, in seconds: an estimate that never goes back, and goes on as fast as the server's world.
+
+        Clients of one server see the same clock, but for half of the difference between their ways there and back.
+        ConnectionLost if it is not known: before the first connection, and in the pomelo protocol.
+        """
+        if isinstance(self._protocol, Photinus):
+            time = self._protocol.clock.time(asyncio.get_running_loop().time())
+            if time is not None:
+                return time
+        raise ConnectionLost("the server's clock is not known")
+
     @overload
     async def request(
-        self, route: str, message: Struct | bytes, reply: type[M], *, timeout: float | None = None
+        self, route: str, message: Struct | bytes, *, timeout: float | None = None, secret: bool = False
+    ) -> bytes: ...
+    @overload
+    async def request(
+        self, route: str, message: Struct | bytes, reply: type[M], *, timeout: float | None = None, secret: bool = False
     ) -> M: ...
     async def request(
         self,
@@ -103,38 +145,55 @@ class Client:
         reply: type[Any] = bytes,
         *,
         timeout: float | None = None,
+        secret: bool = False,
     ) -> Any:
-        """The answer to this message, as a `reply` or else as its bytes.
+        """The answer to this message, as a `reply` or else as its bytes. A cut that is mended only makes it late.
 
         Refused is the server's refusal, with its code and fields; RequestTimeout, that none came
-        within `timeout` seconds; Kicked and ConnectionLost, that none will.
+        within `timeout` seconds; Kicked and ConnectionLost, that none will, whether it was handled or not. A `secret`
+        is never compressed.
         """
         timeout = self._timeout if timeout is None else timeout
-        self._check_open()
-        number = self._protocol.request(route, encode(message, "json"), self._out)
-        self._flush()
-        future = asyncio.get_running_loop().create_future()
-        self._requests[number] = future
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        number = -1
         try:
             async with asyncio.timeout(timeout):
+                await self._room()
+                body = encode(message, self._protocol.format)
+                number = self._protocol.request(route, body, self._connections.out, secret=secret)
+                self._requests[number] = future
+                self._connections.flush()
                 response = await future
         except TimeoutError:
             raise RequestTimeout(f"no answer to {route!r} within {timeout:g} s") from None
         finally:
-            self._requests.pop(number, None)
+            # The id may be another request's by now.
+            if self._requests.get(number) is future:
+                del self._requests[number]
         if response.error:
-            raise refusal(response.body, "json")
-        return decode(response.body, reply, "json")
+            raise refusal(response.body, self._protocol.format)
+        return decode(response.body, reply, self._protocol.format)
 
-    async def notify(self, route: str, message: Struct | bytes) -> None:
-        """Sends a message that is not answered; waits only while the server does not read."""
-        self._check_open()
-        self._protocol.notify(route, encode(message, "json"), self._out)
-        self._flush()
-        if self._writer is not None:
-            try:
-                await self._writer.drain()
-            except OSError as error:
+    async def notify(
+        self, route: str, message: Struct | bytes, *, droppable: bool = False, secret: bool = False
+    ) -> None:
+        """Sends a message that is not answered; waits while the server does not read.
+
+        One that is `droppable` is about the present, as a position is: it is not sent again after a cut, and a server
+        that has too much to do drops it. A `secret` is never compressed.
+        """
+        if not droppable:
+            await self._room()
+        else:
+            self._check_open()
+        body = encode(message, self._protocol.format)
+        self._protocol.notify(route, body, self._connections.out, droppable=droppable, secret=secret)
+        self._connections.flush()
+        try:
+            await self._connections.drain()
+        except OSError as error:
+            # What is kept will be sent again.
+            if not self._protocol.resumable:
                 raise self._failure or ConnectionLost(str(error)) from error
 
     @overload
@@ -148,136 +207,154 @@ class Client:
 
         At most `limit` pushes wait; when more come the oldest are dropped, and counted.
         """
-        subscription = Subscription(self, route, message, limit)
-        self._subscriptions.setdefault(route, []).append(subscription)
-        if self._failure is not None:
-            subscription.end(self._failure)
-        return subscription
+        return self._watch(_Pushes(route, message, limit), self._subscriptions.setdefault(route, []))
+
+    def changes(self, *, limit: int = SUBSCRIPTION_ITEMS) -> Subscription[Change]:
+        """What happens to the connection and the session from now on: cuts, resumptions, gaps, new sessions."""
+        return self._watch(Subscription(limit), self._watching)
 
     async def close(self) -> None:
-        """Ends the connection; requests that wait get ConnectionLost, subscriptions end."""
+        """Leaves: the session ends. Requests that wait get ConnectionLost, subscriptions end."""
+        if self._failure is None and self._protocol.opened:
+            self._protocol.leave(self._connections.out)
+            self._connections.flush()
         self._fail(ConnectionLost("closed by this client"), expected=True)
-        if self._reader_task is not None:
-            self._reader_task.cancel()
-            await asyncio.wait([self._reader_task])
-        if self._writer is not None:
-            self._writer.close()
-            # It is gone either way.
-            with suppress(OSError):
-                await self._writer.wait_closed()
+        if self._living is not None:
+            await asyncio.wait([self._living])
 
-    def unsubscribe(self, subscription: Subscription[Any]) -> None:
-        self._subscriptions[subscription.route].remove(subscription)
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _live(self) -> None:
         try:
-            while True:
-                async with asyncio.timeout(self._silence):
-                    data = await reader.read(READ_BYTES)
-                if not data:
-                    raise ConnectionLost("closed by the server")
-                self._protocol.handle_data(data, self._out)
-                while (event := self._protocol.poll_event()) is not None:
-                    self._handle_event(event)
-                self._flush()
-        except TimeoutError:
-            self._fail(ConnectionLost("the server has fallen silent"))
-        except ConnectionFailed as error:
-            self._fail(error)
-        except OSError as error:
-            self._fail(ConnectionLost(str(error)))
-        if self._writer is not None:
-            self._writer.close()
+            await self._connections.run()
+        except ConnectionFailed as failure:
+            self._fail(failure)
+        except Exception as error:  # noqa: BLE001 - the application's callbacks raise what they like
+            self._fail(_caused(ConnectionLost(f"this client failed: {error!r}"), error))
+        finally:
+            await self._connections.close()
 
-    def _handle_event(self, event: Event) -> None:
-        match event:
-            case Response():
-                future = self._requests.pop(event.id, None)
-                if future is not None and not future.done():
-                    future.set_result(event)
-            case Push():
-                for subscription in self._subscriptions.get(event.route, ()):
-                    subscription.put(event.body)
-            case Opened():
-                if event.heartbeat > 0:
-                    self._silence = HEARTBEATS_MISSED * event.heartbeat
-                if self._opened is not None and not self._opened.done():
-                    self._opened.set_result(None)
-            case Kick():
-                raise Kicked(event.reason)
+    # What `Life` tells.
+
+    def handle(self, event: Response | Push) -> None:
+        if isinstance(event, Push):
+            for subscription in self._subscriptions.get(event.route, ()):
+                subscription.put((event.body, self._protocol.format))
+            return
+        future = self._requests.pop(event.id, None)
+        if future is not None and not future.done():
+            future.set_result(event)
+
+    def tell(self, change: Change) -> None:
+        for subscription in self._watching:
+            subscription.put(change)
+        if self._changed is not None:
+            self._changed(change)
+
+    def moved(self) -> None:
+        """There may be room, or a connection."""
+        self._moved.set()
+
+    def begun(self) -> None:
+        """A new session has opened."""
+        if self._enter is None:
+            self._let_in()
+        else:
+            self._entry = asyncio.create_task(self._run_enter(self._enter))
+
+    def lost(self, numbers: Iterable[int] | None, why: str) -> None:
+        """These requests will not be answered, or none will: the session is given up."""
+        if numbers is None:
+            self._open_to_all = False
+            self._end_entry()
+        for number in list(self._requests) if numbers is None else numbers:
+            future = self._requests.pop(number, None)
+            if future is not None and not future.done():
+                future.set_exception(ConnectionLost(why))
+                # Nobody may be waiting any more, and that is no mistake.
+                future.exception()
+
+    @property
+    def renews(self) -> bool:
+        """Whether a new session can take the place of one that is lost."""
+        return self._enter is not None
+
+    async def _run_enter(self, enter: Callable[[Client], Awaitable[object]]) -> None:
+        _entering.set(self)
+        try:
+            await enter(self)
+        except Exception as error:  # noqa: BLE001 - it is the application's, and ends this client
+            if self._entered is not None and not self._entered.done():
+                self._entered.set_exception(error)
+            self._fail(_caused(SessionLost(f"the new session was not entered: {error!r}"), error))
+        else:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        self._open_to_all = True
+        self._moved.set()
+        if self._entered is not None and not self._entered.done():
+            self._entered.set_result(None)
+
+    def _end_entry(self) -> None:
+        if self._entry is not None and self._entry is not asyncio.current_task():
+            self._entry.cancel()
+        self._entry = None
+
+    async def _room(self) -> None:
+        """Until something can be said."""
+        self._check_open()
+        while not self._may_speak():
+            self._moved.clear()
+            await self._moved.wait()
+            self._check_open()
+
+    def _may_speak(self) -> bool:
+        let_in = self._open_to_all or _entering.get() is self
+        return let_in and (self._protocol.opened or self._protocol.resumable) and self._protocol.room
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._entered is None:
+            raise ConnectionLost("not connected: use `async with connect(url) as client`")
 
     def _fail(self, failure: ConnectionFailed, *, expected: bool = False) -> None:
         if self._failure is not None:
             return
         self._failure = failure
-        waiting = [*self._requests.values()]
-        if self._opened is not None:
-            waiting.append(self._opened)  # type: ignore[arg-type]
+        self._end_entry()
+        waiting: list[asyncio.Future[Any]] = [*self._requests.values()]
+        if self._entered is not None:
+            waiting.append(self._entered)
         for future in waiting:
             if not future.done():
                 future.set_exception(failure)
                 # Nobody may be waiting any more, and that is no mistake.
                 future.exception()
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription.end(None if expected else failure)
+        for subscription in [*self._watching, *(one for each in self._subscriptions.values() for one in each)]:
+            subscription.end(None if expected else failure)
+        self._moved.set()
+        if self._living is not None and self._living is not asyncio.current_task():
+            self._living.cancel()
 
-    def _check_open(self) -> None:
+    def _watch(self, subscription: S, among: list[S]) -> S:
+        among.append(subscription)
+        subscription.closing = lambda: among.remove(subscription)
         if self._failure is not None:
-            raise self._failure
-        if not self._protocol.opened:
-            raise ConnectionLost("not connected: use `async with connect(url) as client`")
-
-    def _flush(self) -> None:
-        if self._writer is not None and self._out:
-            self._writer.write(bytes(self._out))
-            self._out.clear()
+            subscription.end(self._failure)
+        return subscription
 
 
-class Subscription(Generic[M]):
-    """The pushes of one route, to be iterated over by one task.
-
-    Iteration ends when this client closes, and raises Kicked or ConnectionLost when the server or
-    the network ended it, after what came before.
-    """
-
-    def __init__(self, client: Client, route: str, message: type[M], limit: int) -> None:
+class _Pushes(Subscription[M]):
+    def __init__(self, route: str, message: type[M], limit: int) -> None:
+        super().__init__(limit)
         self.route = route
-        self.dropped = 0
-        """Pushes that came while as many as the limit were waiting."""
-        self._client = client
         self._message = message
-        self._waiting: deque[bytes] = deque(maxlen=limit)
-        self._wake = asyncio.Event()
-        self._ended = False
-        self._failure: ConnectionFailed | None = None
 
-    def __aiter__(self) -> Self:
-        return self
+    def read(self, item: Any) -> M:
+        body, serializer = item
+        return decode(body, self._message, serializer)
 
-    async def __anext__(self) -> M:
-        while not self._waiting:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-        return decode(self._waiting.popleft(), self._message, "json")
 
-    def close(self) -> None:
-        """Takes no more pushes; iteration ends after those that wait."""
-        if not self._ended:
-            self._client.unsubscribe(self)
-            self.end(None)
-
-    def put(self, body: bytes) -> None:
-        if len(self._waiting) == self._waiting.maxlen:
-            self.dropped += 1
-        self._waiting.append(body)
-        self._wake.set()
-
-    def end(self, failure: ConnectionFailed | None) -> None:
-        self._ended = True
-        self._failure = failure
-        self._wake.set()
+def _caused(failure: ConnectionFailed, error: Exception) -> ConnectionFailed:
+    failure.__cause__ = error
+    return failure

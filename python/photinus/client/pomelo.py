@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from ..errors import ConnectionLost
+from .events import Event, Kick, Opened, ProtocolError, Push, Response
 
 HANDSHAKE, HANDSHAKE_ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
 REQUEST, NOTIFY, RESPONSE, PUSH = 0, 1, 2, 3
@@ -31,42 +31,13 @@ MAX_BODY_BYTES = 2**24 - 1
 MAX_ID = 2**32 - 1
 
 
-class ProtocolError(ConnectionLost):
-    """The server sent what the protocol does not allow, or turned the client away."""
-
-
-class Opened(Struct, frozen=True):
-    """The handshake is done. The server speaks every `heartbeat` seconds; 0: it never needs to."""
-
-    heartbeat: float
-
-
-class Response(Struct, frozen=True):
-    """The answer to the request of this id."""
-
-    id: int
-    body: bytes
-    error: bool
-
-
-class Push(Struct, frozen=True):
-    """A message that nobody asked for."""
-
-    route: str
-    body: bytes
-
-
-class Kick(Struct, frozen=True):
-    """The server is about to close the connection."""
-
-    reason: str
-
-
-Event = Opened | Response | Push | Kick
-
-
 class Pomelo:
-    """One connection's protocol state."""
+    """One connection's protocol state. Its sessions end with their connection."""
+
+    format: Literal["json", "msgpack"] = "json"
+    resumable = False
+    room = True
+    window = 0.0
 
     def __init__(self, *, name: str = "photinus-python", version: str = "1") -> None:
         self._state: Literal["new", "shaking", "open"] = "new"
@@ -80,11 +51,11 @@ class Pomelo:
     def opened(self) -> bool:
         return self._state == "open"
 
-    def handshake(self, out: bytearray) -> None:
+    def handshake(self, out: bytearray, now: float = 0.0) -> None:  # noqa: ARG002 - it knows no time
         self._state = "shaking"
         _package(HANDSHAKE, msgspec.json.encode({"sys": self._client, "user": {}}), out)
 
-    def handle_data(self, data: bytes, out: bytearray) -> None:
+    def handle_data(self, data: bytes, out: bytearray, now: float = 0.0) -> None:  # noqa: ARG002
         """Takes what the server sent, in whatever pieces; answers handshake and heartbeats."""
         if self._error is not None:
             raise self._error
@@ -98,15 +69,36 @@ class Pomelo:
     def poll_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
 
-    def request(self, route: str, body: bytes, out: bytearray) -> int:
-        """Appends a request; its answer will carry the id that is returned."""
+    def request(self, route: str, body: bytes, out: bytearray, *, secret: bool = False) -> int:  # noqa: ARG002
+        """Appends a request; its answer will carry the id that is returned. Nothing is compressed, secret or not."""
         # 0 is what servers take for "no id".
         self._id = self._id % MAX_ID + 1
         _message(REQUEST, self._id, route, body, out)
         return self._id
 
-    def notify(self, route: str, body: bytes, out: bytearray) -> None:
+    def notify(
+        self,
+        route: str,
+        body: bytes,
+        out: bytearray,
+        *,
+        droppable: bool = False,  # noqa: ARG002 - the protocol has no mark for it
+        secret: bool = False,  # noqa: ARG002
+    ) -> None:
         _message(NOTIFY, None, route, body, out)
+
+    def leave(self, out: bytearray) -> None:
+        """The protocol has no farewell; the connection is closed."""
+
+    def cut(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """For the next connection, which is another session."""
+        self._state = "new"
+        self._input.clear()
+        self._events.clear()
+        self._error = None
 
     def _handle_packages(self, out: bytearray) -> None:
         while len(self._input) >= HEADER_BYTES:

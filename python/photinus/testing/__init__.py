@@ -6,7 +6,7 @@ async with TestCluster(app) as t:
     await t.advance(0.1)
 """
 
-from .clients import PlainClient, PomeloClient
+from .clients import PhotinusClient, PlainClient, Player, PomeloClient
 from .cluster import TestCluster
 
-__all__ = ["PlainClient", "PomeloClient", "TestCluster"]
+__all__ = ["PhotinusClient", "PlainClient", "Player", "PomeloClient", "TestCluster"]

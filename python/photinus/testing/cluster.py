@@ -12,7 +12,7 @@ from ..app import App
 from ..config import Config
 from ..errors import ConfigError
 from ..node import Node, engine_for
-from .clients import PlainClient, PomeloClient
+from .clients import PhotinusClient, PlainClient, Player, PomeloClient
 from .clock import VirtualTime
 from .framing import FRAMINGS
 
@@ -39,7 +39,7 @@ class TestCluster:
         self._engine = engine_for(config, memory=True)
         self.node = Node(app, listen=(), config=config, engine=self._engine, watch=self.errors.append)
         self._listeners: dict[str, str] = {}
-        self._clients: list[PomeloClient | PlainClient] = []
+        self._clients: list[Player | PlainClient] = []
         self._stack = ExitStack()
         self._time: VirtualTime | None = None
 
@@ -69,24 +69,29 @@ class TestCluster:
         return asyncio.get_running_loop().time()
 
     @overload
-    async def connect(self, protocol: Literal["pomelo"] = "pomelo", *, options: str = "") -> PomeloClient: ...
+    async def connect(self, protocol: Literal["photinus"] = "photinus", *, options: str = "") -> PhotinusClient: ...
+    @overload
+    async def connect(self, protocol: Literal["pomelo"], *, options: str = "") -> PomeloClient: ...
     @overload
     async def connect(self, protocol: Literal["length4", "firefly"], *, options: str = "") -> PlainClient: ...
-    async def connect(self, protocol: str = "pomelo", *, options: str = "") -> PomeloClient | PlainClient:
+    async def connect(self, protocol: str = "photinus", *, options: str = "") -> Player | PlainClient:
         """A new client, ready to speak. `options` are more of the listener's, such as `heartbeat=3`."""
-        if protocol != "pomelo" and protocol not in FRAMINGS:
-            raise ConfigError(f"protocol {protocol!r}: expected pomelo, {' or '.join(FRAMINGS)}")
+        if protocol not in ("photinus", "pomelo", *FRAMINGS):
+            raise ConfigError(f"protocol {protocol!r}: expected photinus, pomelo, {' or '.join(FRAMINGS)}")
         address = await self._listener(f"protocol={protocol}{options and f'&{options}'}")
-        connection = self._engine.connect(address)
-        if protocol == "pomelo":
-            client = PomeloClient(connection)
-            self._clients.append(client)
-            await client.opened()
-            return client
-        plain = PlainClient(connection, FRAMINGS[protocol]())
-        self._clients.append(plain)
-        await self.settle()
-        return plain
+        if protocol in FRAMINGS:
+            plain = PlainClient(self._engine.connect(address), FRAMINGS[protocol]())
+            self._clients.append(plain)
+            await self.settle()
+            return plain
+        client: Player
+        if protocol == "photinus":
+            client = PhotinusClient(lambda: self._engine.connect(address))
+        else:
+            client = PomeloClient(self._engine.connect(address))
+        self._clients.append(client)
+        await client.opened()
+        return client
 
     async def advance(self, seconds: float) -> None:
         """Moves time on, through every timer due until then in its order, and waits until all is quiet."""

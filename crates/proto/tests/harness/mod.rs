@@ -4,7 +4,9 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
-use photinus_proto::codec::photinus::{Status, Welcome, USUAL_RATE};
+pub mod reference;
+
+use photinus_proto::codec::photinus::{self, Status, Welcome, USUAL_RATE};
 use photinus_proto::codec::{Decoded, Flags, Kind, Message, Outgoing, Peer, Protocol, Route};
 use photinus_proto::compress::Algorithm;
 use photinus_proto::error::EncodeError;
@@ -175,6 +177,11 @@ pub fn listener(value: &Value) -> Protocol {
 
 /// Of a `message`; what must have been in the buffer before stays there.
 pub fn encode(protocol: &Protocol, message: &Value) -> Result<Vec<u8>, &'static str> {
+    if let Protocol::Photinus(_) = protocol {
+        if let Some(frame) = say(protocol, message) {
+            return Ok(frame);
+        }
+    }
     if message["kind"] == "heartbeat" {
         return Ok(protocol.heartbeat_frame().to_vec());
     }
@@ -189,8 +196,8 @@ pub fn encode(protocol: &Protocol, message: &Value) -> Result<Vec<u8>, &'static 
             "redirect" => Outgoing::Redirect,
             other => panic!("no server sends {other:?}"),
         },
-        name: message["name"].as_str().unwrap(),
-        number: message["number"].as_u64().unwrap() as u32,
+        name: message["name"].as_str().unwrap_or(""),
+        number: message["number"].as_u64().unwrap_or(0) as u32,
         index: message["index"].as_u64().unwrap_or(0) as u32,
         body: &body,
         flags: Flags {
@@ -213,6 +220,66 @@ pub fn encode(protocol: &Protocol, message: &Value) -> Result<Vec<u8>, &'static 
             })
         }
     }
+}
+
+/// What only the photinus protocol says; `None` for messages, which every protocol has.
+fn say(protocol: &Protocol, message: &Value) -> Option<Vec<u8>> {
+    let number = |name: &str| message[name].as_u64().map(|number| number as u32);
+    let clock = |name: &str| message[name].as_u64().unwrap();
+    let text = |name: &str| message[name].as_str().unwrap();
+    let mut out = Vec::new();
+    match text("kind") {
+        "welcome" => {
+            let hello = message["hello"].as_str().unwrap_or("0103010101");
+            out = welcome(protocol, &unhex(hello), message);
+        }
+        "refusal" => photinus::refuse(text("code"), number("retry_after"), &mut out),
+        "wait" => photinus::wait(number("place").unwrap(), number("estimate"), &mut out),
+        "route" => photinus::announce(text("name"), &mut out),
+        "heartbeat" => {
+            let heartbeat = photinus::Heartbeat {
+                received: number("received").unwrap(),
+                clock: clock("clock"),
+                echo: clock("echo"),
+                held: clock("held"),
+            };
+            photinus::heartbeat(&heartbeat, number("rate").unwrap(), &mut out);
+        }
+        _ => return None,
+    }
+    Some(out)
+}
+
+/// As `message` says, to a client that has said this hello.
+fn welcome(protocol: &Protocol, hello: &[u8], message: &Value) -> Vec<u8> {
+    let Protocol::Photinus(options) = protocol else {
+        panic!("a welcome in {}", protocol.name());
+    };
+    let number = |name: &str| message[name].as_u64().map(|number| number as u32);
+    let mut peer = protocol.peer();
+    let decoded = protocol.decode(&mut peer, hello, &mut Vec::new());
+    assert!(matches!(decoded, Ok(Decoded::Hello { .. })), "{decoded:?}");
+    let received = number("received");
+    let status = match number("status").unwrap() {
+        0 => Status::New,
+        1 => Status::Resumed {
+            received: received.unwrap(),
+        },
+        _ => Status::Gap {
+            received: received.unwrap(),
+            next: number("next").unwrap(),
+        },
+    };
+    let token = message["token"].as_str().map(unhex);
+    let welcome = Welcome {
+        status,
+        clock: message["clock"].as_u64().unwrap(),
+        rate: number("rate").unwrap_or(USUAL_RATE),
+        resume: token.map(|token| (token.try_into().unwrap(), number("window").unwrap())),
+    };
+    let mut out = Vec::new();
+    options.welcome(&mut peer, &welcome, &mut out);
+    out
 }
 
 pub fn hex(bytes: &[u8]) -> String {

@@ -8,10 +8,10 @@ import pytest
 
 from game import Login, Move, Moved, Said, Say, Welcome, app
 from photinus.errors import Refused
-from photinus.testing import PomeloClient, TestCluster
+from photinus.testing import PhotinusClient, TestCluster
 
 
-async def join(t: TestCluster, name: str) -> PomeloClient:
+async def join(t: TestCluster, name: str) -> PhotinusClient:
     client = await t.connect()
     await client.request("login", Login(name))
     return client

@@ -1,4 +1,4 @@
-"""The client against a node, and against servers that do not do as they should."""
+"""The client in the pomelo protocol: against a node, and against servers that do not do as they should."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from photinus import App, Node, Refused, Routes, Session
 from photinus.client import Client, connect
-from photinus.client.pomelo import Kick, Opened, Pomelo, ProtocolError, Push, Response
+from photinus.client.events import Kick, Opened, ProtocolError, Push, Response
+from photinus.client.pomelo import Pomelo
 from photinus.errors import ConfigError, ConnectionLost, Kicked, RequestTimeout
 
 
@@ -50,7 +51,7 @@ def game() -> App:
 @asynccontextmanager
 async def playing() -> AsyncIterator[Client]:
     node = Node(game(), listen=["tcp://127.0.0.1:0?protocol=pomelo&heartbeat=1"])
-    async with node, connect(node.addresses[0].partition("?")[0]) as client:
+    async with node, connect(node.addresses[0]) as client:
         yield client
 
 
@@ -168,7 +169,7 @@ async def server(behave: Behaviour) -> AsyncIterator[str]:
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening:
-        yield f"tcp://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        yield f"tcp://127.0.0.1:{listening.sockets[0].getsockname()[1]}?protocol=pomelo"
 
 
 def package(kind: int, body: bytes) -> bytes:
