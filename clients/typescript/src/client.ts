@@ -26,7 +26,7 @@ const CONNECT_MS = 5000;
 /** Milliseconds for an answer: as long as a session can be resumed, so that a cut alone fails no request. */
 const REQUEST_MS = 30_000;
 /** A connection that lasted for less was none: the next try waits longer than the one before it. */
-const STEADY_MS = 5000;
+const STEADY_MS = 2000;
 /** Milliseconds for which the server that a redirect named is tried, if there is nothing to resume. */
 const REDIRECT_MS = 30_000;
 /** Redirects one after the other, without a steady connection between them. */

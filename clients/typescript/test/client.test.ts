@@ -298,9 +298,16 @@ test("what still comes on a connection that was given up is not heard", async ()
     const old = world.link;
     await world.advance(1005);
     assert.ok(!client.connected);
-    old.connection?.put({ type: 6, route: "said", payload: encode("late") });
-    old.listener.data(joined(old.connection?.take() ?? []));
+    const late = () => {
+        old.connection?.put({ type: 6, route: "said", payload: encode("late") });
+        old.listener.data(joined(old.connection?.take() ?? []));
+    };
+    late();
     await world.advance(500);
+    assert.ok(client.connected);
+    late();
+    old.listener.closed("late");
+    assert.ok(client.connected);
     push(world, "said", "now");
     await world.advance(100);
     assert.deepEqual(heard, ["now"]);
@@ -398,10 +405,16 @@ test("connecting fails in time, and when its signal says so", async () => {
     abort.abort(new Error("enough"));
     await assert.rejects(connecting, /enough/);
     await assert.rejects(world.connect({ signal: abort.signal }), /enough/);
+    const later = new AbortController();
+    const client = await world.connect({ signal: later.signal });
+    later.abort();
+    await world.advance(100);
+    assert.ok(client.connected);
+    await world.during(client.close());
     world.servers.clear();
     await assert.rejects(world.connect(), /connection refused/);
     await world.advance(60_000);
-    assert.equal(world.tries.length, 3);
+    assert.equal(world.tries.length, 4);
     assert.equal(world.links.filter(({ open }) => open).length, 0);
 });
 

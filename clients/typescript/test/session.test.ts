@@ -183,6 +183,15 @@ function perform(pair: Pair, step: Step, expected: Expected): void {
     }
 }
 
+/** Both sides have counted alike: after a heartbeat nothing waits for the other side's word. */
+function agree(pair: Pair): void {
+    const play = pair.server.play;
+    pair.connection?.heartbeat(1n);
+    pair.settle();
+    assert.deepEqual([play.base, play.kept.length], [pair.connection?.heartbeats.at(-1)?.received, 0]);
+    assert.ok(!pair.events.some((event) => event.kind === "over"));
+}
+
 test("random sequences of connect, send, cut and resume lose nothing and double nothing", () => {
     fc.assert(
         fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
@@ -192,6 +201,7 @@ test("random sequences of connect, send, cut and resume lose nothing and double 
                 perform(pair, step, expected);
             }
             pair.heal();
+            agree(pair);
             assert.deepEqual(pair.server.heard, expected.heard);
             assert.deepEqual(pair.pushes(), expected.pushed);
             assert.deepEqual(pair.answers(), expected.asked);
@@ -211,6 +221,7 @@ test("where the server keeps little, each request is answered or lost, once, and
                 perform(pair, step, expected);
             }
             pair.heal();
+            agree(pair);
             assert.deepEqual(pair.server.heard, expected.heard);
             const ends = pair.events.filter(({ kind }) => kind === "answer" || kind === "lost").length;
             assert.equal(ends, expected.asked.length);
@@ -259,6 +270,44 @@ test("a cut after every byte, in both directions", () => {
         assert.deepEqual(pair.pushes(), expected.pushed, `cut at ${at}`);
         assert.deepEqual(pair.answers(), expected.asked, `cut at ${at}`);
     }
+});
+
+test("counting goes on behind a gap, and droppable pushes are not counted", () => {
+    const pair = opened({ keep: 1 });
+    pair.cut();
+    for (const number of [1, 2, 3]) {
+        pair.server.push(pair.server.play, "said", utf8(String(number)));
+    }
+    pair.heal();
+    assert.deepEqual(pair.events.at(-1), { kind: "resumed", gap: true, lost: 3 });
+    pair.connection?.put({ type: 6, route: "said", payload: utf8("now") }, 0x20);
+    pair.settle();
+    pair.cut();
+    pair.server.push(pair.server.play, "said", utf8("4"));
+    pair.heal();
+    assert.deepEqual(pair.events.at(-2), { kind: "resumed", gap: false, lost: 0 });
+    assert.deepEqual(pair.pushes(), ["said now", "said 4"]);
+    agree(pair);
+});
+
+test("another session counts from 0 again", () => {
+    const pair = opened();
+    for (const number of [1, 2, 3]) {
+        pair.session.message("move", utf8(String(number)), false);
+        pair.server.push(pair.server.play, "said", utf8(String(number)));
+    }
+    pair.settle();
+    agree(pair);
+    pair.cut();
+    pair.server.plays.splice(0);
+    pair.session.forget();
+    pair.heal();
+    assert.deepEqual(pair.events.at(-1), { kind: "opened", anew: true });
+    pair.session.message("move", utf8("4"), false);
+    pair.server.push(pair.server.play, "said", utf8("4"));
+    pair.settle();
+    agree(pair);
+    assert.deepEqual(pair.server.heard, ["move 1", "move 2", "move 3", "move 4"]);
 });
 
 test("the server is told of what came after 64 counted frames, or 16384 bytes", () => {
