@@ -189,8 +189,14 @@ def test_long_payloads(node: str, authority: Path) -> None:
 
 
 def test_a_full_server(node: str, authority: Path) -> None:
-    with serve(Game().world.app, "photinus", scheme="ws", limits=Limits(sessions=1)) as server:
+    with serve(Game().world.app, "photinus", scheme="ws", limits=Limits(sessions=1, login_queue=0)) as server:
         assert play(node, server, "refused", authority) == {"code": "full"}
+
+
+def test_a_full_server_where_one_stands_in_line(node: str, authority: Path) -> None:
+    with serve(Game().world.app, "photinus", scheme="ws", limits=Limits(sessions=1)) as server:
+        places = play(node, server, "waited", authority)["places"]
+    assert set(places) == {1}
 
 
 @pytest.mark.parametrize("scheme", doors.SCHEMES)

@@ -30,6 +30,8 @@ const TELL_AFTER_FRAMES = 64;
 const TELL_AFTER_BYTES = 16_384;
 /** Intervals of the server's heartbeats without a sign of life, after which the connection is taken for cut. */
 const HEARTBEATS_MISSED = 2;
+/** Milliseconds without a word to whoever stands in line: the server has one at least each 5 s (5.4). */
+const LINE_SILENCE = 15_000;
 /** Milliseconds, if the server gives a token and does not say for how long: the window of one that is not configured. */
 const WINDOW = 30_000;
 /** In the place of a counted frame's number. */
@@ -70,6 +72,7 @@ export class Session {
     private token: Uint8Array | undefined;
     private cutAt = 0;
     private heardAt = 0;
+    private inLine = false;
 
     private kept = new Kept();
     /** What the server has last said that it has received. */
@@ -108,6 +111,7 @@ export class Session {
         const outgoing = new Outgoing();
         this.connection = { incoming: new Incoming(this.options.maxPayload), outgoing };
         this.phase = "greeting";
+        this.inLine = false;
         this.heardAt = now;
         outgoing.hello({
             client: this.options.name,
@@ -224,6 +228,9 @@ export class Session {
 
     /** When `handleTimeout` is to be called, if nothing comes until then. */
     pollTimeout(): number | undefined {
+        if (this.phase === "greeting" && this.inLine) {
+            return this.heardAt + LINE_SILENCE;
+        }
         const interval = this.welcome?.heartbeat ?? 0;
         return this.phase === "open" && interval > 0 ? this.heardAt + HEARTBEATS_MISSED * interval : undefined;
     }
@@ -238,6 +245,7 @@ export class Session {
                 this.events.push({ kind: "refused", error: new HandshakeRefused(said.code, said.retryAfter) });
                 break;
             case "wait":
+                this.inLine = true;
                 this.events.push({ kind: "wait", place: said.place, estimate: said.estimate });
                 break;
             case "route":

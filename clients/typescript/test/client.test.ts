@@ -381,16 +381,30 @@ test("a client stands in line for as long as it takes", async () => {
     const world = new World();
     const places: unknown[] = [];
     world.server.instead.push(bytes("0403 010103"), bytes("0409 0102e807 020390bf05"));
-    const connecting = world.connect({ onWait: (wait) => places.push(wait) });
-    await world.advance(60_000);
+    const connecting = open("wss://a/", { onWait: (wait) => places.push(wait) }, world);
+    await world.advance(100);
     assert.deepEqual(places, [
         { place: 3, estimate: undefined },
         { place: 1000, estimate: 90_000 },
     ]);
+    for (let second = 0; second < 60; second += 5) {
+        await world.advance(5000);
+        world.connection.out.push(bytes("0403 010102"));
+        world.deliver();
+    }
+    await world.advance(WAY);
+    assert.equal(places.length, 14);
     world.connection.greeted = false;
     world.connection.data(bytes("0103 010101"));
     world.deliver();
     assert.ok((await world.during(connecting)).connected);
+});
+
+test("a line in which the server has fallen silent is left", async () => {
+    const world = new World();
+    world.server.instead.push(bytes("0403 010103"));
+    await assert.rejects(world.connect(), /the server has fallen silent/);
+    assert.ok(world.now() > 5000 + 15_000 && world.now() < 5000 + 17_000);
 });
 
 test("connecting fails in time, and when its signal says so", async () => {

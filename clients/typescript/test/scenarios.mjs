@@ -99,6 +99,22 @@ const SCENARIOS = {
         return { code: error.code };
     },
 
+    async waited() {
+        const first = await connect(url);
+        const places = [];
+        let leaving;
+        const second = await connect(url, {
+            onWait: ({ place }) => {
+                places.push(place);
+                leaving ??= first.close();
+            },
+        });
+        await leaving;
+        await second.request("login", { name: "Kim" });
+        await second.close();
+        return { places };
+    },
+
     /** Everything over a line that is cut again and again, after so and so many bytes in either direction. */
     async resumed() {
         const line = await relay(new URL(url));
