@@ -1,6 +1,6 @@
 /** What a program imports, whatever it runs on; `connect` comes beside it from index.ts or node.ts. */
 
-export type { Client, ClientEvents, ConnectOptions, NotifyOptions, RequestOptions } from "./client.js";
+export type { Client } from "./client.js";
 export {
     AnswerLost,
     BufferFull,
@@ -16,4 +16,5 @@ export {
     Unreadable,
     UsageError,
 } from "./errors.js";
+export type { ClientEvents, ConnectOptions, NotifyOptions, RequestOptions } from "./options.js";
 export type { Subscription } from "./subscription.js";

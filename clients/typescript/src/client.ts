@@ -16,10 +16,13 @@ import {
     UsageError,
 } from "./errors.js";
 import { PAYLOAD_MAX } from "./frames.js";
+import { add, guarded } from "./handlers.js";
+import type { ClientEvents, ConnectOptions, NotifyOptions, RequestOptions } from "./options.js";
 import { type Format, read, readRefusal, write } from "./payload.js";
 import { Session, type SessionEvent } from "./session.js";
 import { SUBSCRIPTION_ITEMS, Subscription } from "./subscription.js";
-import type { Open, Transport } from "./transport.js";
+import type { Surroundings } from "./surroundings.js";
+import type { Transport } from "./transport.js";
 
 /** Milliseconds to connect and shake hands; standing in line is not counted. */
 const CONNECT_MS = 5000;
@@ -37,70 +40,6 @@ const LATE_BYTES = 64 * 1024;
 const BUFFERED_MAX = 4 * 1024 * 1024;
 /** Milliseconds that a farewell may take. */
 const CLOSE_MS = 1000;
-
-export interface ConnectOptions {
-    /** Milliseconds to connect and shake hands, each time: 5000. Standing in line is not counted. */
-    readonly timeout?: number;
-    /** Milliseconds for an answer unless the request says otherwise: 30000. */
-    readonly requestTimeout?: number;
-    /** Your software's name and version, for the server's log; at most 64 bytes are told. */
-    readonly name?: string;
-    /** Whether compression is offered: yes. */
-    readonly compression?: boolean;
-    /** Bytes of the longest payload that is taken from the server, inflated: 16777215. */
-    readonly maxPayload?: number;
-    /** Gives up connecting; it has no effect afterwards. */
-    readonly signal?: AbortSignal;
-    /** Called as this client stands in line, before `connect` has returned one. */
-    readonly onWait?: (wait: ClientEvents["wait"]) => void;
-}
-
-export interface RequestOptions {
-    /** Milliseconds, also of cuts meanwhile. The request itself is not taken back. */
-    readonly timeout?: number;
-    /** Gives up waiting. */
-    readonly signal?: AbortSignal;
-    /** The answer's bytes instead of what they say. */
-    readonly raw?: boolean;
-    /** Never compressed, so that its length does not tell of what is in it. */
-    readonly secret?: boolean;
-}
-
-export interface NotifyOptions {
-    /** About the present: sent at once, or not at all. */
-    readonly droppable?: boolean;
-    /** Never compressed, so that its length does not tell of what is in it. */
-    readonly secret?: boolean;
-}
-
-/** What happens to a client beside the pushes, by name. */
-export interface ClientEvents {
-    /** The server is full: `place` in line, 1 is the next, and milliseconds until then, if the server can tell. */
-    wait: { readonly place: number; readonly estimate: number | undefined };
-    /** The connection was cut; `delay` milliseconds until it is tried again. */
-    reconnecting: { readonly attempt: number; readonly delay: number; readonly reason: string };
-    /** Connected again: nothing was lost but what `gap` has told. */
-    resumed: Record<never, never>;
-    /** So many pushes and answers of the server's were lost; the server sends a snapshot. */
-    gap: { readonly lost: number };
-    /** The server has sent this client to another address. */
-    redirected: { readonly url: string };
-    /** After a redirect: another session, which knows nothing of the one before. Log in again. */
-    renewed: Record<never, never>;
-    /** The end. Without an error it was this client that closed. */
-    closed: { readonly error: ConnectionFailed | undefined };
-}
-
-/** What a client takes from its surroundings. */
-export interface Surroundings {
-    readonly open: Open;
-    /** Milliseconds of a clock that never goes back. */
-    now(): number;
-    /** From 0 to 1. */
-    random(): number;
-    /** Calls it after so many milliseconds, unless what is returned has been called. */
-    after(milliseconds: number, call: () => void): () => void;
-}
 
 interface Waiting {
     readonly raw: boolean;
@@ -650,26 +589,4 @@ function joined(frames: readonly Uint8Array[]): Uint8Array {
         at += frame.length;
     }
     return bytes;
-}
-
-function add<Key, Value>(to: Map<Key, Set<Value>>, key: Key, value: Value): () => void {
-    const values = to.get(key) ?? new Set();
-    to.set(key, values.add(value));
-    return () => {
-        values.delete(value);
-        if (values.size === 0 && to.get(key) === values) {
-            to.delete(key);
-        }
-    };
-}
-
-/** A handler's error is its program's: told as one that nobody has caught, and the connection goes on. */
-function guarded(call: () => void): void {
-    try {
-        call();
-    } catch (error) {
-        queueMicrotask(() => {
-            throw error;
-        });
-    }
 }

@@ -6,7 +6,8 @@
  *     for await (const said of client.subscribe<Said>("said")) { … }
  */
 
-import { type Client, type ConnectOptions, open } from "./client.js";
+import { type Client, open } from "./client.js";
+import type { ConnectOptions } from "./options.js";
 import { surroundings } from "./surroundings.js";
 import { webSockets } from "./transport.js";
 

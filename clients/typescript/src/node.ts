@@ -1,7 +1,8 @@
 /** The client of Photinus for Node: as for browsers, and over TCP and TLS, too. */
 
-import { type Client, type ConnectOptions, open } from "./client.js";
+import { type Client, open } from "./client.js";
 import { UsageError } from "./errors.js";
+import type { ConnectOptions } from "./options.js";
 import { sockets } from "./sockets.js";
 import { surroundings } from "./surroundings.js";
 import { MESSAGE_MAX, type WebSocketLike, webSockets } from "./transport.js";

@@ -1,6 +1,8 @@
 /** A network of servers for the tests of the client, in virtual time: what is slow here takes no time at all. */
 
-import { type Client, type ConnectOptions, open, type Surroundings } from "../src/client.js";
+import { type Client, open } from "../src/client.js";
+import type { ConnectOptions } from "../src/options.js";
+import type { Surroundings } from "../src/surroundings.js";
 import type { Listener, Transport } from "../src/transport.js";
 import { joined } from "./bytes.js";
 import { type Connection, Server, type ServerOptions } from "./server.js";
