@@ -183,9 +183,14 @@ def test_a_kick(node: str, authority: Path, scheme: str) -> None:
         assert play(node, server, "kicked", authority) == {"reason": "misbehaved", "read": ["enough of that"]}
 
 
-def test_long_payloads(node: str, authority: Path) -> None:
-    with serve(Game().world.app, "photinus", scheme="ws") as server:
+@pytest.mark.parametrize("options", ["photinus", "photinus&compress=zlib", "photinus&compress=zstd,zlib&threshold=0"])
+def test_long_payloads(node: str, authority: Path, options: str) -> None:
+    """Compressed where the server has an algorithm that the client has."""
+    with serve(Game().world.app, options, scheme="ws") as server:
         assert play(node, server, "compressed", authority) == {}
+        counts = server.counts("inflated", "compressed")
+    # The second request was a secret.
+    assert counts == ({"inflated": 1, "compressed": 2} if "compress" in options else {"inflated": 0, "compressed": 0})
 
 
 def test_a_full_server(node: str, authority: Path) -> None:

@@ -18,6 +18,7 @@ export interface Hello {
     readonly resume?: { readonly token: Uint8Array; readonly received: number } | undefined;
 }
 
+const WELCOME_TAGS = 13;
 export const NEW = 0;
 export const RESUMED = 1;
 export const RESUMED_WITH_GAP = 2;
@@ -74,7 +75,7 @@ export function hello(said: Hello): number[] {
 }
 
 export function readWelcome(body: Uint8Array): Welcome {
-    const fields = read(body);
+    const fields = read(body, WELCOME_TAGS);
     const algorithm = fields.get(8);
     const status = one(must(fields, 2));
     const format = one(must(fields, 3));
@@ -111,24 +112,28 @@ export function readWelcome(body: Uint8Array): Welcome {
 }
 
 export function readRefusal(body: Uint8Array): Refusal {
-    const fields = read(body);
+    const fields = read(body, 2);
     return { code: text(must(fields, 1)), retryAfter: optional(fields, 2, number) };
 }
 
 export function readWait(body: Uint8Array): Wait {
-    const fields = read(body);
+    const fields = read(body, 2);
     return { place: number(must(fields, 1)), estimate: optional(fields, 2, number) };
 }
 
-function read(body: Uint8Array): Map<number, Uint8Array> {
+/** The fields with tags from 1 to the last that is known; later versions may say more. */
+function read(body: Uint8Array, last: number): Map<number, Uint8Array> {
     const reader = new Reader(body, "bad-handshake");
     const fields = new Map<number, Uint8Array>();
     while (!reader.done) {
         const tag = reader.byte();
+        const value = reader.take(reader.number());
         if (fields.has(tag)) {
             throw malformed(`tag ${tag} twice`);
         }
-        fields.set(tag, reader.take(reader.number()));
+        if (tag >= 1 && tag <= last) {
+            fields.set(tag, value);
+        }
     }
     return fields;
 }

@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import fc from "fast-check";
 
+import { readWait } from "../src/fields.js";
 import { FrameReader, frame, Type } from "../src/frames.js";
 import { CLOCK_MAX, NUMBER_MAX, putClock, putNumber, Reader } from "../src/numbers.js";
 import { bytes, joined } from "./bytes.js";
@@ -85,4 +86,10 @@ test("frames are read as they were written, wherever they were cut", () => {
             );
         }),
     );
+});
+
+test("fields that nobody knows yet are skipped however often they stand, and the known stand once", () => {
+    assert.equal(readWait(bytes("010103 630178 6300 630179 0000")).place, 3);
+    assert.throws(() => readWait(bytes("010103 010104")), { reason: "bad-handshake" });
+    assert.throws(() => readWait(bytes("010103 630578")), { reason: "bad-handshake" });
 });
