@@ -36,6 +36,15 @@ MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.vers
 # $(call absent,3.12): says that this one is not at hand.
 absent = echo "== SKIPPED: no Python $(1) with venv on PATH or under pyenv: pyenv install $(1)"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)
 
+# The TypeScript client is built and tested where there is a Node.js that it runs on.
+CLIENT := clients/typescript
+NODE_VERSION := $(shell sed -n 's/.*"node": ">=\(.*\)".*/\1/p' $(CLIENT)/package.json)
+NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < $(NODE_VERSION) ? 1 : 0)' 2>/dev/null && command -v npm)
+# $(call client,SCRIPT): npm's script of this name; it says so where there is no Node.js.
+client = $(if $(NODE),$(MAKE) -s --no-print-directory $(CLIENT)/node_modules/.package-lock.json; echo "== $(CLIENT): npm run $(1)"; \
+	cd $(CLIENT) && npm run --silent $(1),$(no-node))
+no-node = echo "== SKIPPED: no Node.js >= $(NODE_VERSION) with npm on PATH: apt-get install nodejs npm"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)
+
 # $(call install,FOLDER,PYTHON,GROUP)
 define install
 	@echo "== $(1): packages for $$("$(2)" --version)"
@@ -59,7 +68,7 @@ help: ## this list
 demo: setup $(BOTS) ## a chat-and-walk world with 200 bots and a live table; Ctrl-C or DEMO_SECONDS=10 ends it
 	@[ ! -t 0 ] || set -m; .venv/bin/python -m examples.chat --bots $(BOTS); exit
 
-test: setup test-rust test-loom test-others ## the tests: Rust, loom's models, Python on every version at hand
+test: setup test-rust test-loom test-client test-others ## the tests: Rust, loom's models, TypeScript, Python on every version at hand
 	@echo "== pytest on $(MAIN_VERSION)"
 	.venv/bin/pytest -n auto
 
@@ -76,7 +85,7 @@ wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at
 
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test bench wheels setup lint fmt fuzz clean tools test-rust test-loom test-others
+.PHONY: help demo test bench wheels setup lint fmt fuzz clean tools test-rust test-loom test-client test-others
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools
@@ -87,6 +96,10 @@ test-rust: tools
 test-loom: tools
 	@echo "== loom"
 	LOOM_MAX_PREEMPTIONS=5 RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=build/target-loom cargo test --quiet -p photinus-engine --release --test loom $(LOCKED)
+
+# Before Python's tests, which play with what is built here.
+test-client:
+	@$(if $(NODE),$(MAKE) -s --no-print-directory $(CLIENT)/dist/photinus.js; $(call client,test),$(no-node))
 
 # Each other version has its own environment and its own cargo folder, so that no build undoes another.
 test-others: setup
@@ -103,7 +116,7 @@ lint: setup .venv/.lint tools ## every linter and type checker
 	.venv/bin/stubtest photinus._native
 	cargo fmt --check
 	PYO3_PYTHON=$(abspath .venv/bin/python) cargo clippy --quiet --workspace --all-targets $(LOCKED) -- -D warnings
-
+	@$(call client,lint)
 	@$(call free,photinus-proto,pyo3|mio|tokio)
 	@$(call free,photinus-engine,pyo3|tokio)
 
@@ -111,10 +124,11 @@ lint: setup .venv/.lint tools ## every linter and type checker
 free = tree=$$(cargo tree --quiet -p $(1) --edges normal --prefix none $(LOCKED)); \
 	! grep -E '^($(2))[ -]' <<< "$$tree" || { echo "$(1) must not depend on the above"; exit 1; }
 
-fmt: .venv/.lint tools ## format Python and Rust
+fmt: .venv/.lint tools ## format Python, Rust and TypeScript
 	.venv/bin/ruff check --quiet --fix-only .
 	.venv/bin/ruff format .
 	cargo fmt
+	@$(call client,fmt)
 
 fuzz: tools ## fuzz the codecs for SECONDS=30 in all
 	fuzz/run $(SECONDS)
@@ -122,6 +136,7 @@ fuzz: tools ## fuzz the codecs for SECONDS=30 in all
 clean: ## remove everything that was built
 	rm -rf .venv build target fuzz/target .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f python/photinus/_native.*.so
+	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/build
 
 # What may be presumed, named in one line where it is missing.
 tools:
@@ -143,6 +158,17 @@ tools:
 
 .venv/.engine: .venv/.packages $(RUST)
 	$(call engine,.venv,$(TARGET))
+
+# What a package would run as it is installed is not run: none of these needs it.
+$(CLIENT)/node_modules/.package-lock.json: $(CLIENT)/package.json $(CLIENT)/package-lock.json $(CLIENT)/.npmrc
+	@echo "== $(CLIENT): packages for Node.js $$(node --version)"
+	@cd $(CLIENT) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+# All of dist; this is made last.
+$(CLIENT)/dist/photinus.js: $(CLIENT)/node_modules/.package-lock.json $(wildcard $(CLIENT)/src/*.ts) $(wildcard $(CLIENT)/tsconfig*.json)
+	@echo "== $(CLIENT): build"
+	@cd $(CLIENT) && rm -rf dist && npm run --silent build
 
 build/venv-wheels/.packages: pyproject.toml | tools
 	$(call install,build/venv-wheels,$(MAIN),wheels)

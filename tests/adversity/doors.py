@@ -94,6 +94,13 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
+def authority(folder: Path) -> Path:
+    """The same for a client in another process: a new file in this folder, with the certificate of whom to trust."""
+    path = folder / "authority.pem"
+    _authority().cert_pem.write_to_path(str(path))
+    return path
+
+
 @cache
 def certified() -> TlsSection:
     """What a server of this process shows."""
