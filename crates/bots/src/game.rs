@@ -46,7 +46,7 @@ const PHRASES: [&str; 4] = [
 
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
     /// Players
@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         usage::pin(cpu)?;
     }
     let mut lanes = Lanes::open(
-        connect::resolve(&options.to)?,
+        &connect::resolve(&options.to)?,
         options.count as usize,
         pomelo::measure,
     )?;

@@ -7,8 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+mod bare;
 mod connect;
 mod control;
+mod door;
 mod echo;
 mod frame;
 mod game;
@@ -18,7 +20,9 @@ mod latency;
 mod pomelo;
 mod receive;
 mod schedule;
+mod storm;
 mod usage;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,8 @@ enum Load {
     Receive(receive::Options),
     /// Open many connections and hold them, for memory a session
     Idle(idle::Options),
+    /// Serve TLS from a bare loop that gives back what comes: the floor of handshakes
+    Bare(bare::Options),
     /// Play in the demo world (pomelo protocol)
     Game(game::Options),
 }
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Load::Echo(options) => echo::run(&options),
         Load::Receive(options) => receive::run(&options),
         Load::Idle(options) => idle::run(&options),
+        Load::Bare(options) => bare::run(&options),
         Load::Game(options) => game::run(&options),
     };
     match outcome {

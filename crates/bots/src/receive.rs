@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
     /// Members that receive (one connection more triggers)
@@ -98,7 +98,7 @@ impl Load {
         let count = options.connections as usize + 1;
         Ok(Load {
             clock: Clock::start(),
-            lanes: Lanes::open(connect::resolve(&options.to)?, count, length4)?,
+            lanes: Lanes::open(&connect::resolve(&options.to)?, count, length4)?,
             events: Events::with_capacity(1024),
             had: vec![0; count],
             broadcasts: u32::from(options.broadcasts),

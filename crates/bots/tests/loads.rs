@@ -1,8 +1,10 @@
 //! Each load against a small blocking server, through the command line.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -40,9 +42,13 @@ fn read_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
 }
 
 fn bots(arguments: &[&str], to: SocketAddr) -> Output {
+    bots_to(arguments, &to.to_string())
+}
+
+fn bots_to(arguments: &[&str], to: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
         .args(arguments)
-        .args(["--to", &to.to_string()])
+        .args(["--to", to])
         .stdin(Stdio::piped())
         .output()
         .unwrap()
@@ -164,6 +170,142 @@ fn wrong_use_and_a_missing_server_are_told_apart() {
         bots(&["echo", "--connections", "0"], nobody).status.code(),
         Some(2)
     );
+}
+
+/// `photinus-bots bare`, with a certificate of its own in a folder of this name.
+struct Bare {
+    process: Child,
+    url: String,
+}
+
+impl Bare {
+    fn start(name: &str) -> Bare {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let mut process = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+            .arg("bare")
+            .arg("--certificate")
+            .arg(file("chain.pem", made.cert.pem()))
+            .arg("--key")
+            .arg(file("key.pem", made.signing_key.serialize_pem()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let ready = lines.next().unwrap().unwrap();
+        let url = ready.strip_prefix("ready ").unwrap().to_owned();
+        Bare { process, url }
+    }
+}
+
+impl Drop for Bare {
+    /// The end of its stdin ends it.
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn echoes_go_through_tls() {
+    let server = Bare::start("echoes");
+    for pace in [&["--depth", "16"][..], &["--rate", "2000"]] {
+        let arguments = [&["echo", "--connections", "7", "--seconds", "0.2"], pace].concat();
+        let report = report(&bots_to(&arguments, &server.url));
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(report["least_echoes"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn handshakes_are_counted_beside_echoes() {
+    let server = Bare::start("storm");
+    let arguments = "echo --connections 3 --rate 500 --seconds 0.5 --storm 4";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report = report(&bots_to(&arguments, &server.url));
+    assert_eq!(report["errors"], 0, "{report}");
+    assert_eq!(report["handshakes_failed"], 0, "{report}");
+    assert!(report["handshakes"].as_u64().unwrap() > 4, "{report}");
+    assert!(report["echoes"].as_u64().unwrap() > 100, "{report}");
+}
+
+#[test]
+fn a_server_without_tls_fails_its_handshakes() {
+    // It ends by itself, so that the load need not wait for a handshake that never comes.
+    let plain = serve(|mut stream| {
+        let _ = stream.write_all(b"220 ready\r\n");
+    });
+    let output = bots_to(&["echo"], &format!("tls://{plain}"));
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("connection 1"), "{error}");
+}
+
+/// Gives each message back by itself, and tells how many there were in each read.
+fn websocket_echo(mut stream: TcpStream, messages: &Mutex<Vec<usize>>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            return;
+        }
+        request.push(byte[0]);
+    }
+    assert!(request.starts_with(b"GET /play HTTP/1.1\r\n"));
+    let answer =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    stream.write_all(answer.as_bytes()).unwrap();
+    let mut head = [0; 2];
+    while stream.read_exact(&mut head).is_ok() {
+        assert_eq!(head[0], 0x82, "a whole binary message");
+        assert_eq!(head[1] & 0x80, 0x80, "masked");
+        let mut length = usize::from(head[1] & 0x7f);
+        let mut answer = vec![0x82];
+        if length == 126 {
+            let mut long = [0; 2];
+            stream.read_exact(&mut long).unwrap();
+            length = usize::from(u16::from_be_bytes(long));
+            answer.extend_from_slice(&[&[126][..], &long].concat());
+        } else {
+            answer.push(length as u8);
+        }
+        let mut mask = [0; 4];
+        stream.read_exact(&mut mask).unwrap();
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        (0..length).for_each(|at| payload[at] ^= mask[at % 4]);
+        messages.lock().unwrap().push(length);
+        answer.extend_from_slice(&payload);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn echoes_go_through_websocket_each_in_a_message_or_several_in_one() {
+    for (more, expected) in [(&[][..], 64), (&["--one-message"], 4 * 64)] {
+        let messages: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let seen = Arc::clone(&messages);
+        let address = serve(move |stream| websocket_echo(stream, &seen));
+        let arguments = [&["echo", "--depth", "4", "--seconds", "0.2"], more].concat();
+        let report = report(&bots_to(&arguments, &format!("ws://{address}/play")));
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(report["echoes"].as_u64().unwrap() > 4, "{report}");
+        let messages = messages.lock().unwrap();
+        assert_eq!(messages[0], expected);
+        if more.is_empty() {
+            assert!(messages.iter().all(|length| *length == expected));
+        }
+    }
 }
 
 #[test]
