@@ -54,6 +54,8 @@ DOOR_COLUMNS = (
 HANDSHAKE_COLUMNS = (
     Column("handshakes\nper s", ("handshakes_per_s",), 0),
     Column("x floor", ("handshakes_ratio",), 2),
+    Column("CPU us", ("cpu_us",), 0),
+    Column("x floor", ("cpu_ratio",), 2),
     Column("players\np50 us", ("p50_us",), 0),
     Column("p99 us", ("p99_us",), 0),
 )
