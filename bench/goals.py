@@ -87,6 +87,10 @@ GOALS = (
     *_door("websocket", "photinus-ws", 1.35),
     Goal("TLS handshakes, x a bare loop", "handshakes", PHOTINUS, "storm", "handshakes_ratio", at_least=0.6),
     Goal("p99 of players meanwhile, us", "handshakes", PHOTINUS, "storm", "p99_us", 5000),
+    Goal("1,000 cut on wss, all back, s", "resume", "photinus-wss", "1000", "all_back_s", 1),
+    Goal("10,000 cut on tcp, all back, s", "resume", "photinus-tcp", "10000", "all_back_s", 3),
+    Goal("lost, doubled or refused, of the 1,000", "resume", "photinus-wss", "1000", "wrong", 0),
+    Goal("the same, of the 10,000", "resume", "photinus-tcp", "10000", "wrong", 0),
     Goal("photinus new, dev, first answer, ms", "dev", "photinus", "new", "first_answer_ms", 5000),
     Goal("save to new handler, ms", "dev", "photinus", "save500", "save_to_handler_ms", 1000),
 )

@@ -53,7 +53,9 @@ def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
     values = report.given("p50_us", "p99_us")
     if SHAPES[shape]:
         # The players' packets are in it: some hundredths.
-        values |= report.given("handshakes_per_s") | {"cpu_us": report.cpu_figures(report.number("handshakes"))["cpu_us"]}
+        values |= report.given("handshakes_per_s") | {
+            "cpu_us": report.cpu_figures(report.number("handshakes"))["cpu_us"]
+        }
         if report.values["handshakes_failed"]:
             plan.results.problem(f"{ROW}: {subject.name}: {report.values['first_handshake_error']}")
     plan.results.add(ROW, subject.name, shape, round_, values)

@@ -116,6 +116,11 @@ TLS = (
 )
 WEBSOCKET = (_TCP, replace(_TCP, name="photinus-ws", scheme="ws"), _WSS)
 
+RESUME = (
+    Subject("photinus-tcp", "photinus_pushes.py", protocols=("photinus",)),
+    Subject("photinus-wss", "photinus_pushes.py", protocols=("photinus",), scheme="wss"),
+)
+
 HANDSHAKES = (
     Subject("floor", "bots", ("bare",), python="none", scheme="tls"),
     Subject("photinus-bytes", "photinus_bytes.py", scheme="tls"),

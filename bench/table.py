@@ -60,6 +60,12 @@ HANDSHAKE_COLUMNS = (
     Column("p99 us", ("p99_us",), 0),
 )
 
+RESUME_COLUMNS = (
+    Column("all back s", ("all_back_s",), 2),
+    Column("half of them ms", ("back_p50_ms",), 0),
+    Column("lost, doubled\nor refused", ("wrong",), 0),
+)
+
 MEMORY_COLUMNS = (
     Column("B/session", ("bytes_per_session",), 0),
     Column("MB before", ("rss_before",), 1, 1e-6),
@@ -101,6 +107,7 @@ def show(results: Results, console: Console) -> None:
         (("echo", "broadcast"), COLUMNS),
         (("tls", "websocket", "compression"), DOOR_COLUMNS),
         (("handshakes",), HANDSHAKE_COLUMNS),
+        (("resume",), RESUME_COLUMNS),
         (("pace",), PACE_COLUMNS),
         (("tasks",), TASKS_COLUMNS),
         (("memory",), MEMORY_COLUMNS),

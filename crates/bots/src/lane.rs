@@ -119,12 +119,15 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// Opens a connection that was closed, anew; what is written before its handshakes are done is sent
-    /// after them.
-    #[allow(dead_code)] // TMP
+    /// Opens a connection that was closed, anew, or the one that is the next; what is written before its
+    /// handshakes are done is sent after them.
     pub fn reopen(&mut self, index: usize) -> io::Result<()> {
         let stream = connect::open_one(self.target.address, index)?;
-        self.lanes[index] = self.lane(index, stream)?;
+        let lane = self.lane(index, stream)?;
+        match self.lanes.get_mut(index) {
+            Some(closed) => *closed = lane,
+            None => self.lanes.push(lane),
+        }
         self.write(index, &[]);
         Ok(())
     }

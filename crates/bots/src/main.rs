@@ -17,8 +17,10 @@ mod game;
 mod idle;
 mod lane;
 mod latency;
+mod photinus;
 mod pomelo;
 mod receive;
+mod resume;
 mod schedule;
 mod storm;
 mod usage;
@@ -43,6 +45,8 @@ enum Load {
     Receive(receive::Options),
     /// Open many connections and hold them, for memory a session
     Idle(idle::Options),
+    /// Cut many players off at once, and time their coming back (photinus protocol)
+    Resume(resume::Options),
     /// Serve TLS from a bare loop that gives back what comes: the floor of handshakes
     Bare(bare::Options),
     /// Play in the demo world (pomelo protocol)
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Load::Echo(options) => echo::run(&options),
         Load::Receive(options) => receive::run(&options),
         Load::Idle(options) => idle::run(&options),
+        Load::Resume(options) => resume::run(&options),
         Load::Bare(options) => bare::run(&options),
         Load::Game(options) => game::run(&options),
     };

@@ -1,5 +1,6 @@
 //! Each load against a small blocking server, through the command line.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -117,7 +119,7 @@ fn an_open_loop_charges_a_pause_to_every_packet_that_was_due() {
         while let Some(frame) = read_frame(&mut stream) {
             count += 1;
             if count == 400 {
-                thread::sleep(std::time::Duration::from_millis(200));
+                thread::sleep(Duration::from_millis(200));
             }
             if stream.write_all(&frame).is_err() {
                 return;
@@ -246,6 +248,92 @@ fn a_server_without_tls_fails_its_handshakes() {
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("connection 1"), "{error}");
+}
+
+/// What a server of the photinus protocol keeps of one session.
+#[derive(Default)]
+struct Kept {
+    /// Whether a connection of it has not been read to its end.
+    open: bool,
+    received: u8,
+    /// Counted frames that were sent, all of them.
+    sent: Vec<Vec<u8>>,
+}
+
+/// Serves `say`, and pushes a number with every answer. What was sent is sent again to those who resume,
+/// but for the first `forgotten` frames of that.
+fn resumable(mut stream: TcpStream, sessions: &Mutex<HashMap<u8, Kept>>, forgotten: usize) {
+    let Some(hello) = read_short_frame(&mut stream) else {
+        return;
+    };
+    // Tags 1 and 2 take 20 bytes with the frame's head; then comes, if at all, the token and a count.
+    let (id, had) = match hello.get(20..) {
+        Some([5, _, id, .., had]) => (*id, Some(usize::from(*had))),
+        _ => (sessions.lock().unwrap().len() as u8, None),
+    };
+    let mut welcome = vec![2, 0, 2, 1, u8::from(had.is_some()), 10, 20];
+    welcome.extend_from_slice(&[id; 20]);
+    let mut again = Vec::new();
+    // What the client said on its old connection comes first.
+    while had.is_some() && sessions.lock().unwrap()[&id].open {
+        thread::sleep(Duration::from_millis(1));
+    }
+    {
+        let mut sessions = sessions.lock().unwrap();
+        let kept = sessions.entry(id).or_default();
+        kept.open = true;
+        welcome.extend_from_slice(&[12, 1, kept.received]);
+        if let Some(had) = had {
+            again = kept.sent[had..]
+                .iter()
+                .skip(forgotten)
+                .flatten()
+                .copied()
+                .collect();
+        }
+    }
+    welcome[1] = (welcome.len() - 2) as u8;
+    welcome.extend_from_slice(&[&b"\x05\x04tick"[..], &again].concat());
+    let _ = stream.write_all(&welcome);
+    while let Some(frame) = read_short_frame(&mut stream) {
+        if frame[0] != 7 {
+            continue;
+        }
+        let mut sessions = sessions.lock().unwrap();
+        let kept = sessions.get_mut(&id).unwrap();
+        kept.received += 1;
+        let number = [0, 0, 0, kept.received - 1];
+        let answer = [&[8, 5, frame[2]][..], &frame[4..]].concat();
+        let push = [&[6, 5, 0][..], &number].concat();
+        kept.sent.extend([answer.clone(), push.clone()]);
+        // Whoever is not there any more gets it when they are back.
+        let _ = stream.write_all(&[answer, push].concat());
+    }
+    sessions.lock().unwrap().get_mut(&id).unwrap().open = false;
+}
+
+fn read_short_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let mut frame = vec![0; 2 + usize::from(head[1])];
+    frame[..2].copy_from_slice(&head);
+    stream.read_exact(&mut frame[2..]).ok()?;
+    Some(frame)
+}
+
+#[test]
+fn players_who_were_cut_resume_and_miss_what_was_lost() {
+    for (forgotten, expected) in [(0, 0), (1, 6)] {
+        let sessions: Arc<Mutex<HashMap<u8, Kept>>> = Arc::default();
+        let to = serve(move |stream| resumable(stream, &sessions, forgotten));
+        let arguments = "resume --connections 6 --before 0.2 --after 0.4 --pace 10";
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let report = report(&bots(&arguments, to));
+        assert_eq!(report["lost"], expected, "{report}");
+        assert_eq!(report["doubled"], 0, "{report}");
+        assert!(report["answers"].as_u64().unwrap() >= 12, "{report}");
+        assert!(report["all_back_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
 }
 
 /// Gives each message back by itself, and tells how many there were in each read.
