@@ -50,6 +50,14 @@ def _door(row: str, subject: str, cpu: float) -> tuple[Goal, ...]:
     )
 
 
+def _compressed(shape: str) -> tuple[Goal, ...]:
+    text = f"Python of 1 KB with zlib, {shape}, x without"
+    return (
+        Goal(f"{text}: pomelo", "compression", "pomelo-zlib", shape, "python_over_plain", 1.1),
+        Goal(f"{text}: photinus", "compression", "photinus-zlib", shape, "python_over_plain", 1.1),
+    )
+
+
 GOALS = (
     _cpu("1x1-onecore", 1.2),
     Goal("the same, x uvloop writing joined", "echo", PHOTINUS, "1x1-onecore", "cpu_over_uvloop", 1.05),
@@ -87,6 +95,8 @@ GOALS = (
     *_door("websocket", "photinus-ws", 1.35),
     Goal("TLS handshakes, x a bare loop", "handshakes", PHOTINUS, "storm", "handshakes_ratio", at_least=0.6),
     Goal("p99 of players meanwhile, us", "handshakes", PHOTINUS, "storm", "p99_us", 5000),
+    *_compressed("open10k"),
+    *_compressed("50x16"),
     Goal("1,000 cut on wss, all back, s", "resume", "photinus-wss", "1000", "all_back_s", 1),
     Goal("10,000 cut on tcp, all back, s", "resume", "photinus-tcp", "10000", "all_back_s", 3),
     Goal("lost, doubled or refused, of the 1,000", "resume", "photinus-wss", "1000", "wrong", 0),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .machine import cores
 from .results import BASES, Results
 from .subjects import Subject
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Plan:
             print(text, file=sys.stderr, flush=True)
 
 
-def rotated(subjects: Sequence[Subject], by: int) -> list[Subject]:
+def rotated(subjects: Sequence[_T], by: int) -> list[_T]:
     """Each in turn, but not always the same one first."""
     start = by % len(subjects) if subjects else 0
     return [*subjects[start:], *subjects[:start]]

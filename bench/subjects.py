@@ -36,7 +36,7 @@ class Subject:
     python: Literal["none", "main", "all"] = "main"
     """Which of its threads run Python."""
     protocols: tuple[str, ...] = ("length4",)
-    """Of Photinus's listeners; the load speaks the first."""
+    """Of Photinus's listeners, with their options; the load speaks the first."""
     scheme: Literal["tcp", "tls", "ws", "wss"] = "tcp"
 
     @property
@@ -115,6 +115,14 @@ TLS = (
     replace(_TCP, name="photinus-tls", scheme="tls"),
 )
 WEBSOCKET = (_TCP, replace(_TCP, name="photinus-ws", scheme="ws"), _WSS)
+
+_ASKED = Subject("pomelo-plain", "photinus_asked.py", environment=NATIVE_LED, protocols=("pomelo",))
+COMPRESSION = (
+    _ASKED,
+    replace(_ASKED, name="pomelo-zlib", protocols=("pomelo&compress=zlib",)),
+    replace(_ASKED, name="photinus-plain", protocols=("photinus",)),
+    replace(_ASKED, name="photinus-zlib", protocols=("photinus&compress=zlib",)),
+)
 
 RESUME = (
     Subject("photinus-tcp", "photinus_pushes.py", protocols=("photinus",)),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .goals import GOALS
 from .results import Results
-from .subjects import ECHO, TLS, WEBSOCKET
+from .subjects import COMPRESSION, ECHO, TLS, WEBSOCKET
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _table(results: Results, lines: Sequence[tuple[str, str]], columns: Sequence
 
 
 def _place(subject: str) -> tuple[int, str]:
-    order = [each.name for each in (*ECHO, *TLS, *WEBSOCKET)]
+    order = [each.name for each in (*ECHO, *TLS, *WEBSOCKET, *COMPRESSION)]
     return (order.index(subject) if subject in order else len(order), subject)
 
 

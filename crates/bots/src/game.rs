@@ -270,7 +270,7 @@ impl Players {
         let id = player.next_id;
         player.next_id = id.wrapping_add(1).max(1);
         player.asked = Some((id, now));
-        pomelo::request(id, route, body.as_bytes(), &mut self.out);
+        pomelo::request(id, route, false, body.as_bytes(), &mut self.out);
     }
 
     /// Reads what has come for one player, and answers what the protocol wants answered.
@@ -316,7 +316,12 @@ impl Players {
                 pomelo::heartbeat(&mut self.out);
                 Ok(1)
             }
-            Arrived::Response { id, error, body } => self.answered(index, id, error, body, now),
+            Arrived::Response {
+                compressed: true, ..
+            } => Err(io::Error::other("a compressed answer came")),
+            Arrived::Response {
+                id, error, body, ..
+            } => self.answered(index, id, error, body, now),
             Arrived::Kick(reason) => Err(io::Error::other(format!(
                 "kicked by the server: {}",
                 String::from_utf8_lossy(reason)

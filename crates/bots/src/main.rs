@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod bare;
 mod connect;
 mod control;
@@ -45,6 +46,8 @@ enum Load {
     Receive(receive::Options),
     /// Open many connections and hold them, for memory a session
     Idle(idle::Options),
+    /// Send requests of a game's size and time the answers, compressed or not (pomelo or photinus)
+    Ask(ask::Options),
     /// Cut many players off at once, and time their coming back (photinus protocol)
     Resume(resume::Options),
     /// Serve TLS from a bare loop that gives back what comes: the floor of handshakes
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Load::Echo(options) => echo::run(&options),
         Load::Receive(options) => receive::run(&options),
         Load::Idle(options) => idle::run(&options),
+        Load::Ask(options) => ask::run(&options),
         Load::Resume(options) => resume::run(&options),
         Load::Bare(options) => bare::run(&options),
         Load::Game(options) => game::run(&options),

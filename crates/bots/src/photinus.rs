@@ -29,7 +29,6 @@ const UNSAID_FRAMES: u32 = 64;
 const UNSAID_BYTES: usize = 16_384;
 
 /// Of the algorithms (5.7).
-#[allow(dead_code)]
 pub const ZLIB: u8 = 1;
 
 pub type Token = [u8; 20];
