@@ -535,8 +535,9 @@ fn answer(mut stream: TcpStream, mark: Option<u8>) {
     }
 }
 
-fn payloads() -> String {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payloads.jsonl");
+/// A file of this name with some.
+fn payloads(name: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let lines: Vec<String> = (0..5)
         .map(|number| format!("{{\"number\":{number},\"text\":\"{}\"}}", "ab".repeat(200)))
         .collect();
@@ -546,7 +547,7 @@ fn payloads() -> String {
 
 #[test]
 fn what_is_asked_is_answered_compressed_or_not_by_count_or_by_rate() {
-    let payloads = payloads();
+    let payloads = payloads("asked.jsonl");
     for more in [
         "--depth 8",
         "--depth 8 --compress",
@@ -565,7 +566,7 @@ fn what_is_asked_is_answered_compressed_or_not_by_count_or_by_rate() {
 
 #[test]
 fn an_answer_that_is_not_as_agreed_on_is_an_error() {
-    let payloads = payloads();
+    let payloads = payloads("wrong.jsonl");
     for (mark, expected) in [(0x04, "not agreed on"), (0x24, "is an error")] {
         let arguments = [
             "ask",
