@@ -97,6 +97,7 @@ GOALS = (
     Goal("p99 of players meanwhile, us", "handshakes", PHOTINUS, "storm", "p99_us", 5000),
     *_compressed("open10k"),
     *_compressed("50x16"),
+    Goal("p99 of broadcasts with slow readers, x without", "readers", PHOTINUS, "slow", "p99_over_calm", 2),
     Goal("1,000 cut on wss, all back, s", "resume", "photinus-wss", "1000", "all_back_s", 1),
     Goal("10,000 cut on tcp, all back, s", "resume", "photinus-tcp", "10000", "all_back_s", 3),
     Goal("lost, doubled or refused, of the 1,000", "resume", "photinus-wss", "1000", "wrong", 0),

@@ -19,6 +19,9 @@ PLAIN = {
     "pomelo-zlib": "pomelo-plain",
     "photinus-zlib": "photinus-plain",
 }
+# The shape of a row without what disturbs in the others.
+CALM = "calm"
+
 # What others are compared with.
 BASES = {FLOOR, *PLAIN.values()}
 
@@ -42,6 +45,8 @@ UNITS = {
     "echoes_over_joined": "x the better of asyncio-ssl-joined and uvloop-ssl-joined",
     "echoes_over_each": "x the better of asyncio-ssl and uvloop-ssl",
     "handshakes_per_s": "1/s",
+    "p99_over_calm": "x the same without slow readers",
+    "slow_ended": "1",
     "all_back_s": "s",
     "back_p50_ms": "ms",
     "wrong": "1",
@@ -106,6 +111,8 @@ class Results:
             if key.metric in ("cpu_us", "python_us") and key.subject in PLAIN:
                 plain = key._replace(subject=PLAIN[key.subject])
                 self._pair(key, rounds, plain, key.metric.replace("_us", "_over_plain"))
+            if key.metric == "p99_us" and key.row == "readers" and key.shape != CALM:
+                self._pair(key, rounds, key._replace(shape=CALM), "p99_over_calm")
             if key.metric == "echoes_per_s" and key.subject == "photinus-tls":
                 self._over_best(key, rounds, JOINED, "echoes_over_joined")
                 self._over_best(key, rounds, EACH, "echoes_over_each")

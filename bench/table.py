@@ -60,6 +60,12 @@ HANDSHAKE_COLUMNS = (
     Column("p99 us", ("p99_us",), 0),
 )
 
+READERS_COLUMNS = (
+    *COLUMNS[:3],
+    Column("p99\nx calm", ("p99_over_calm",), 2),
+    Column("slow readers\nended", ("slow_ended",), 0),
+)
+
 RESUME_COLUMNS = (
     Column("all back s", ("all_back_s",), 2),
     Column("half of them ms", ("back_p50_ms",), 0),
@@ -107,6 +113,7 @@ def show(results: Results, console: Console) -> None:
         (("echo", "broadcast"), COLUMNS),
         (("tls", "websocket", "compression"), DOOR_COLUMNS),
         (("handshakes",), HANDSHAKE_COLUMNS),
+        (("readers",), READERS_COLUMNS),
         (("resume",), RESUME_COLUMNS),
         (("pace",), PACE_COLUMNS),
         (("tasks",), TASKS_COLUMNS),

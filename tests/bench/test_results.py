@@ -67,6 +67,16 @@ def test_handshakes_are_compared_with_the_bare_loop() -> None:
     assert results.value("handshakes", "photinus-bytes", "storm", "handshakes_ratio") == 0.75
 
 
+def test_slow_readers_are_compared_with_none_in_the_same_round() -> None:
+    results = Results()
+    for round_, (calm, slow) in enumerate([(100, 150), (200, 300), (1000, 900)]):
+        results.add("readers", "photinus-bytes", "calm", round_, {"p99_us": float(calm)})
+        results.add("readers", "photinus-bytes", "slow", round_, {"p99_us": float(slow)})
+    results.compare()
+    assert results.value("readers", "photinus-bytes", "slow", "p99_over_calm") == 1.5
+    assert results.value("readers", "photinus-bytes", "calm", "p99_over_calm") is None
+
+
 def test_async_is_compared_with_def() -> None:
     results = Results()
     results.add("echo", "photinus-native-led", "50x16", 0, {"python_us": 0.1})
@@ -136,7 +146,7 @@ def test_each_subject_comes_first_in_turn() -> None:
 def test_every_goal_is_of_something_measured() -> None:
     subjects = {"tasks": ECHO, "echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
     subjects |= {"tls": TLS, "websocket": WEBSOCKET, "handshakes": HANDSHAKES}
-    subjects |= {"compression": COMPRESSION, "resume": RESUME}
+    subjects |= {"compression": COMPRESSION, "resume": RESUME, "readers": BROADCAST}
     names = {row: {subject.name for subject in of_row} for row, of_row in subjects.items()}
     names["dev"] = {dev.SUBJECT}
     for goal in GOALS:

@@ -434,6 +434,42 @@ fn broadcasts_are_counted_to_the_last_member() {
 }
 
 #[test]
+fn nobody_waits_for_slow_readers() {
+    // (whether it has greeted, its stream): slow readers say nothing, and this server sends them nothing.
+    let members: Arc<Mutex<Vec<(bool, TcpStream)>>> = Arc::default();
+    let seen = Arc::clone(&members);
+    let broadcasting = move |mut stream: TcpStream| {
+        let mine = {
+            let mut members = members.lock().unwrap();
+            members.push((false, stream.try_clone().unwrap()));
+            members.len() - 1
+        };
+        while let Some(frame) = read_frame(&mut stream) {
+            let mut members = members.lock().unwrap();
+            members[mine].0 = true;
+            if frame[4] == 0 && stream.write_all(&frame).is_err() {
+                return;
+            }
+            for _ in 0..frame[4] {
+                for (other, (greeted, member)) in members.iter_mut().enumerate() {
+                    if *greeted && other != mine && member.write_all(&frame).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let arguments = "receive --connections 5 --slow 2 --seconds 0.2";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report = report(&bots(&arguments, serve(broadcasting)));
+    let bursts = report["bursts"].as_u64().unwrap();
+    assert!(bursts > 0, "{report}");
+    assert_eq!(report["deliveries"], bursts * 5, "{report}");
+    let members = seen.lock().unwrap();
+    assert_eq!(members.iter().filter(|(greeted, _)| !greeted).count(), 2);
+}
+
+#[test]
 fn idle_sessions_hold_burst_and_end_with_stdin() {
     let to = serve(echo).to_string();
     let mut bots = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
