@@ -18,7 +18,7 @@ from .subjects import COMPRESSION, Subject
 ROW = "compression"
 SHAPES = {
     "50x16": ("--depth", "16"),
-    # The same for all, so that turns of the loop are alike, and what differs is compression.
+    # The same load for all, and far from what any of them can do: turns of the loop differ less.
     "open10k": ("--rate", "10000"),
 }
 CONNECTIONS = 50
