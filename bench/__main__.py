@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import broadcast, dev, echo, memory, pace, profile, table, tasks
+from . import broadcast, compression, dev, doors, echo, handshakes, memory, pace, profile, readers, resume, table, tasks
 from .machine import allow_files
 from .plan import Plan
 
@@ -31,7 +31,7 @@ def main() -> int:
     if plan.rounds < FEWEST_ROUNDS:
         plan.results.problem(f"{plan.rounds} rounds are a trial: values that are compared want {FEWEST_ROUNDS}")
     try:
-        for row in (echo, pace, tasks, broadcast, memory, dev):
+        for row in (echo, doors, handshakes, compression, resume, pace, tasks, broadcast, readers, memory, dev):
             row.run(plan)
     except KeyboardInterrupt:
         plan.results.problem("interrupted: what was measured until then")

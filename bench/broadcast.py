@@ -40,7 +40,7 @@ def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
     arguments = ["receive", "--connections", str(MEMBERS), "--broadcasts", str(SHAPES[shape])]
     arguments += ["--seconds", str(WINDOWS * plan.seconds), "--warmup", str(plan.warmup), "--cpu", str(plan.load_cpu)]
     try:
-        with Server(subject, plan.server_cpu) as server:
+        with Server(subject, plan.server_cpu, plan.bots) as server:
             before = server.statistics()
             report = load.run(plan.bots, arguments, server)
             after = server.statistics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.progress import Progress, TaskID
@@ -27,6 +28,8 @@ class Shape:
     """Packets a second in all (open loop)."""
     one_core: bool = False
     """The load runs on the server's CPU."""
+    one_message: bool = False
+    """Over WebSocket: what is sent at once is one message."""
     windows: int = 1
     """Its window is so many of the others': a tail wants more packets."""
     system_calls: bool = False
@@ -34,7 +37,8 @@ class Shape:
 
     def arguments(self) -> tuple[str, ...]:
         pace = ("--depth", str(self.depth)) if self.rate is None else ("--rate", str(self.rate))
-        return ("--connections", str(self.connections), *pace)
+        joined = ("--one-message",) if self.one_message else ()
+        return ("--connections", str(self.connections), *pace, *joined)
 
 
 SHAPES = (
@@ -51,23 +55,29 @@ SHAPES = (
 
 
 def run(plan: Plan) -> None:
-    shapes = [shape for shape in SHAPES if plan.wants(ROW, shape.name)]
-    subjects = plan.chosen(ROW, [shape.name for shape in shapes], ECHO)
-    if not shapes or not subjects:
+    measure(plan, ROW, SHAPES, ECHO)
+
+
+def measure(plan: Plan, row: str, shapes: Sequence[Shape], subjects: Sequence[Subject]) -> None:
+    """Echoes of these subjects in these shapes, as a row of this name."""
+    wanted = [shape for shape in shapes if plan.wants(row, shape.name)]
+    chosen = plan.chosen(row, [shape.name for shape in wanted], subjects)
+    if not wanted or not chosen:
         return
     with plan.progress() as progress:
-        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(subjects))
+        task = progress.add_task(row, total=plan.rounds * len(wanted) * len(chosen))
         broken: set[str] = set()
         for round_ in range(plan.rounds):
-            _Round(plan, round_, progress, task, broken).run(shapes, subjects)
+            _Round(plan, row, round_, progress, task, broken).run(wanted, chosen)
 
 
 class _Round:
     """Every subject in every shape, once; servers live as long as the round, so that what is luck
     in a process's start differs from round to round."""
 
-    def __init__(self, plan: Plan, number: int, progress: Progress, task: TaskID, broken: set[str]) -> None:
+    def __init__(self, plan: Plan, row: str, number: int, progress: Progress, task: TaskID, broken: set[str]) -> None:
         self.plan = plan
+        self.row = row
         self.number = number
         self.progress = progress
         self.task = task
@@ -77,7 +87,7 @@ class _Round:
     def run(self, shapes: list[Shape], subjects: list[Subject]) -> None:
         try:
             for index, shape in enumerate(shapes):
-                label = f"{ROW} {shape.name}, round {self.number + 1} of {self.plan.rounds}"
+                label = f"{self.row} {shape.name}, round {self.number + 1} of {self.plan.rounds}"
                 self.plan.say(label)
                 for subject in rotated(subjects, self.number + index):
                     self.progress.update(self.task, description=f"{label}: {subject.name}")
@@ -88,17 +98,17 @@ class _Round:
                 server.stop()
 
     def _try(self, subject: Subject, shape: Shape) -> None:
-        if subject.name in self.broken or not self.plan.wants(ROW, shape.name, subject.name):
+        if subject.name in self.broken or not self.plan.wants(self.row, shape.name, subject.name):
             return
         try:
             if subject.name not in self.servers:
-                self.servers[subject.name] = Server(subject, self.plan.server_cpu)
+                self.servers[subject.name] = Server(subject, self.plan.server_cpu, self.plan.bots)
             self._window(self.servers[subject.name], shape)
         except ServerFailed as error:
             self.broken.add(subject.name)
-            self.plan.results.problem(f"{ROW}: {error}")
+            self.plan.results.problem(f"{self.row}: {error}")
         except LoadFailed as error:
-            self.plan.results.problem(f"{ROW}/{shape.name}: {error}")
+            self.plan.results.problem(f"{self.row}/{shape.name}: {error}")
             if subject.name in self.servers:
                 self.servers.pop(subject.name).stop()
 
@@ -115,10 +125,10 @@ class _Round:
             values.pop("syscalls_per_1000", None)
             if self.number == 0:
                 values |= {"syscalls_per_1000": _system_calls(plan, server, shape)}
-        plan.results.add(ROW, subject.name, shape.name, self.number, values)
+        plan.results.add(self.row, subject.name, shape.name, self.number, values)
         if report.values["errors"]:
             plan.results.problem(
-                f"{ROW}/{shape.name}: {subject.name}: {report.values['errors']} packets unanswered or wrong"
+                f"{self.row}/{shape.name}: {subject.name}: {report.values['errors']} packets unanswered or wrong"
                 f" ({report.values['first_error'] or 'in time'})"
             )
 

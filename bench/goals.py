@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .results import Results
@@ -19,7 +20,15 @@ class Goal:
     subject: str
     shape: str
     metric: str
-    at_most: float
+    at_most: float = math.inf
+    at_least: float = -math.inf
+
+    @property
+    def bound(self) -> str:
+        return f"<= {self.at_most:g}" if self.at_most < math.inf else f">= {self.at_least:g}"
+
+    def met(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most
 
     def measured(self, results: Results) -> float | None:
         return results.value(self.row, self.subject, self.shape, self.metric)
@@ -32,6 +41,21 @@ def _cpu(shape: str, at_most: float) -> Goal:
 def _p99(shape: str) -> Goal:
     text = f"p99 of an echo, {shape}, x the better of uvloop and native-led"
     return Goal(text, "echo", PHOTINUS, shape, "p99_over_best", 1.5)
+
+
+def _door(row: str, subject: str, cpu: float) -> tuple[Goal, ...]:
+    return (
+        Goal(f"CPU of an echo over {row}, 50x16, x plain", row, subject, "50x16", "cpu_over_plain", cpu),
+        Goal("Python of the same, x plain", row, subject, "50x16", "python_over_plain", 1.1),
+    )
+
+
+def _compressed(shape: str) -> tuple[Goal, ...]:
+    text = f"Python of 1 KB with zlib, {shape}, x without"
+    return (
+        Goal(f"{text}: pomelo", "compression", "pomelo-zlib", shape, "python_over_plain", 1.1),
+        Goal(f"{text}: photinus", "compression", "photinus-zlib", shape, "python_over_plain", 1.1),
+    )
 
 
 GOALS = (
@@ -64,6 +88,20 @@ GOALS = (
     Goal("the same, four in one turn", "broadcast", PHOTINUS, "1000x4", "cpu_ratio", 0.4),
     Goal("resident bytes of an idle session", "memory", PHOTINUS, "15000", "bytes_per_session", 2048),
     Goal("share of a burst's memory not given back", "memory", PHOTINUS, "15000", "burst_kept", 0.1),
+    Goal("the same over TLS", "memory", f"{PHOTINUS}-tls", "15000", "bytes_per_session", 12 * 1024),
+    *_door("tls", "photinus-tls", 2.2),
+    Goal("echoes over TLS, x ssl joined", "tls", "photinus-tls", "50x16", "echoes_over_joined", at_least=2.5),
+    Goal("the same, x ssl a write a frame", "tls", "photinus-tls", "50x16", "echoes_over_each", at_least=5),
+    *_door("websocket", "photinus-ws", 1.35),
+    Goal("TLS handshakes, x a bare loop", "handshakes", PHOTINUS, "storm", "handshakes_ratio", at_least=0.6),
+    Goal("p99 of players meanwhile, us", "handshakes", PHOTINUS, "storm", "p99_us", 5000),
+    *_compressed("open10k"),
+    *_compressed("50x16"),
+    Goal("p99 of broadcasts with slow readers, x without", "readers", PHOTINUS, "slow", "p99_over_calm", 2),
+    Goal("1,000 cut on wss, all back, s", "resume", "photinus-wss", "1000", "all_back_s", 1),
+    Goal("10,000 cut on tcp, all back, s", "resume", "photinus-tcp", "10000", "all_back_s", 3),
+    Goal("lost, doubled or refused, of the 1,000", "resume", "photinus-wss", "1000", "wrong", 0),
+    Goal("the same, of the 10,000", "resume", "photinus-tcp", "10000", "wrong", 0),
     Goal("photinus new, dev, first answer, ms", "dev", "photinus", "new", "first_answer_ms", 5000),
     Goal("save to new handler, ms", "dev", "photinus", "save500", "save_to_handler_ms", 1000),
 )

@@ -52,7 +52,7 @@ class _Silent(Exception):
 
 
 def _measure(plan: Plan, subject: Subject, sessions: int, shape: str) -> None:
-    with Server(subject, plan.server_cpu) as server:
+    with Server(subject, plan.server_cpu, plan.bots) as server:
         time.sleep(SETTLE_SECONDS)
         before = resident_bytes(server.process)
         command = [str(plan.bots), "idle", "--to", server.address, "--connections", str(sessions)]

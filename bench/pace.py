@@ -80,7 +80,7 @@ def _try(plan: Plan, round_: int, shape: Shape, subject: Subject, progress: Prog
 
 def _measure(plan: Plan, shape: Shape, subject: Subject) -> dict[str, float]:
     environment = {"BENCH_BUSY": shape.busy} if shape.busy else {}
-    with Server(subject.running(shape.script, environment), plan.server_cpu) as server:
+    with Server(subject.running(shape.script, environment), plan.server_cpu, plan.bots) as server:
         if shape.rate == 0:
             return _idle(server)
         server.statistics()  # figures begin here, where they begin anew when they are asked for

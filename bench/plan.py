@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .machine import cores
-from .results import FLOOR, Results
+from .results import BASES, Results
 from .subjects import Subject
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -33,13 +36,13 @@ class Plan:
     def wants(self, row: str, shape: str, subject: str = "*") -> bool:
         wanted = zip((row, shape, subject), self._parts(), strict=True)
         # What a subject is compared with is always measured beside it.
-        return all(value == "*" or value == FLOOR or fnmatchcase(value, part) for value, part in wanted)
+        return all(value == "*" or value in BASES or fnmatchcase(value, part) for value, part in wanted)
 
     def chosen(self, row: str, shapes: Sequence[str], subjects: Sequence[Subject]) -> list[Subject]:
-        """Of these subjects, those that are wanted in any of the shapes; none, if only the floor is
-        left and was not asked for."""
+        """Of these subjects, those that are wanted in any of the shapes; none, if only what others are
+        compared with is left and was not asked for."""
         chosen = [each for each in subjects if any(self.wants(row, shape, each.name) for shape in shapes)]
-        return chosen if len(chosen) > 1 or fnmatchcase(FLOOR, self._parts()[2]) else []
+        return chosen if any(fnmatchcase(each.name, self._parts()[2]) for each in chosen) else []
 
     def _parts(self) -> list[str]:
         return [*self.pattern.split("/"), "*", "*"][:3]
@@ -61,7 +64,7 @@ class Plan:
             print(text, file=sys.stderr, flush=True)
 
 
-def rotated(subjects: Sequence[Subject], by: int) -> list[Subject]:
+def rotated(subjects: Sequence[_T], by: int) -> list[_T]:
     """Each in turn, but not always the same one first."""
     start = by % len(subjects) if subjects else 0
     return [*subjects[start:], *subjects[:start]]

@@ -34,7 +34,7 @@ def run(plan: Plan, subject_name: str, shape_name: str) -> int:
     subject = replace(subject, environment={**subject.environment, "PYTHONPERFSUPPORT": "1"})
     plan = replace(plan, seconds=max(plan.seconds, SECONDS))
     try:
-        with Server(subject, plan.server_cpu) as server:
+        with Server(subject, plan.server_cpu, plan.bots) as server:
             prefix = [*perf, "-p", str(server.process), "--"]
             report = load.run(plan.bots, arguments(plan, subject, shape), server, prefix=prefix)
     except (ServerFailed, LoadFailed) as error:

@@ -11,6 +11,24 @@ from typing import NamedTuple
 
 FLOOR = "floor"
 
+# Subjects, and the same without what they show the cost of.
+PLAIN = {
+    "photinus-tls": "photinus-tcp",
+    "photinus-ws": "photinus-tcp",
+    "photinus-wss": "photinus-tcp",
+    "pomelo-zlib": "pomelo-plain",
+    "photinus-zlib": "photinus-plain",
+}
+# The shape of a row without what disturbs in the others.
+CALM = "calm"
+
+# What others are compared with.
+BASES = {FLOOR, *PLAIN.values()}
+
+# Servers over ssl: which write all answers to one read at once, and which one by one.
+JOINED = ("asyncio-ssl-joined", "uvloop-ssl-joined")
+EACH = ("asyncio-ssl", "uvloop-ssl")
+
 UNITS = {
     "echoes_per_s": "1/s",
     "deliveries_per_s": "1/s",
@@ -22,6 +40,17 @@ UNITS = {
     "cpu_ratio": "x floor",
     "python_over_bytes_us": "us",
     "cpu_over_uvloop": "x uvloop-joined",
+    "cpu_over_plain": "x the same without",
+    "python_over_plain": "x the same without",
+    "echoes_over_joined": "x the better of asyncio-ssl-joined and uvloop-ssl-joined",
+    "echoes_over_each": "x the better of asyncio-ssl and uvloop-ssl",
+    "handshakes_per_s": "1/s",
+    "p99_over_calm": "x the same without slow readers",
+    "slow_ended": "1",
+    "all_back_s": "s",
+    "back_p50_ms": "ms",
+    "wrong": "1",
+    "handshakes_ratio": "x floor",
     "async_over_def_us": "us",
     "suspending_us": "us",
     "task_us": "us",
@@ -77,6 +106,16 @@ class Results:
         for key, rounds in list(self._rounds.items()):
             if key.metric == "cpu_us" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
+            if key.metric == "handshakes_per_s" and key.subject != FLOOR:
+                self._pair(key, rounds, key._replace(subject=FLOOR), "handshakes_ratio")
+            if key.metric in ("cpu_us", "python_us") and key.subject in PLAIN:
+                plain = key._replace(subject=PLAIN[key.subject])
+                self._pair(key, rounds, plain, key.metric.replace("_us", "_over_plain"))
+            if key.metric == "p99_us" and key.row == "readers" and key.shape != CALM:
+                self._pair(key, rounds, key._replace(shape=CALM), "p99_over_calm")
+            if key.metric == "echoes_per_s" and key.subject == "photinus-tls":
+                self._over_best(key, rounds, JOINED, "echoes_over_joined")
+                self._over_best(key, rounds, EACH, "echoes_over_each")
             if key.metric == "cpu_us" and key.subject == "photinus-bytes":
                 self._pair(key, rounds, key._replace(subject="uvloop-joined"), "cpu_over_uvloop")
             if key.metric == "p99_us" and key.subject == "photinus-bytes":
@@ -107,6 +146,14 @@ class Results:
         own, known = self.value(*key), [value for value in values if value is not None]
         if own is not None and len(known) == len(others):
             self._rounds[key._replace(metric=metric)] = {0: own / min(known)}
+
+    def _over_best(self, key: Key, rounds: dict[int, float], others: Sequence[str], metric: str) -> None:
+        """Over the highest of these in the same round; of rounds that one of them missed there is nothing."""
+        known = [self._rounds.get(key._replace(subject=other), {}) for other in others]
+        whole = [number for number in rounds if all(number in each for each in known)]
+        if whole:
+            best = {number: max(each[number] for each in known) for number in whole}
+            self._rounds[key._replace(metric=metric)] = {number: rounds[number] / best[number] for number in whole}
 
     def _pair(self, key: Key, rounds: dict[int, float], other: Key, metric: str) -> None:
         base = self._rounds.get(other, {})

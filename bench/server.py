@@ -28,7 +28,7 @@ class ServerFailed(Exception):
 class Server:
     """Runs from `Server(...)` to `stop`; what it writes to stderr is kept in build/bench/log."""
 
-    def __init__(self, subject: Subject, cpu: int) -> None:
+    def __init__(self, subject: Subject, cpu: int, bots: Path) -> None:
         self.subject = subject
         self.log = BUILD / "log" / f"{subject.name}.{Path(subject.script).stem}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ class Server:
         try:
             with pinned(cpu), self.log.open("wb") as log:
                 self._process = subprocess.Popen(
-                    subject.command(),
+                    subject.command(bots),
                     env=subject.full_environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ class Server:
             if line.startswith("ready"):
                 if not self._ports:
                     raise self._failed("was ready without saying where")
-                return f"127.0.0.1:{self._ports[0]}"
+                return f"{self.subject.scheme}://127.0.0.1:{self._ports[0]}"
 
     def _line(self, deadline: float) -> str:
         output = cast("IO[bytes]", self._process.stdout)

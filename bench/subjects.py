@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from . import certificate
 from .machine import floor_program
 
 SERVERS = Path(__file__).parent / "servers"
@@ -27,7 +28,7 @@ NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
 class Subject:
     name: str
     script: str
-    """A file of servers/, or `floor`."""
+    """A file of servers/, or `floor`, or `bots`: the load generator, which serves as a floor, too."""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     typed: bool = False
@@ -35,7 +36,12 @@ class Subject:
     python: Literal["none", "main", "all"] = "main"
     """Which of its threads run Python."""
     protocols: tuple[str, ...] = ("length4",)
-    """Of Photinus's listeners; the load speaks the first."""
+    """Of Photinus's listeners, with their options; the load speaks the first."""
+    scheme: Literal["tcp", "tls", "ws", "wss"] = "tcp"
+
+    @property
+    def encrypted(self) -> bool:
+        return self.scheme in ("tls", "wss")
 
     @property
     def is_photinus(self) -> bool:
@@ -45,20 +51,27 @@ class Subject:
         """The same subject with another application."""
         return replace(self, script=script, environment={**self.environment, **environment})
 
-    def command(self) -> list[str]:
+    def command(self, bots: Path) -> list[str]:
         if self.script == "floor":
             return [str(floor_program()), *self.arguments]
+        if self.script == "bots":
+            shown, key = certificate.files()
+            return [str(bots), *self.arguments, "--certificate", str(shown), "--key", str(key)]
         script = str(SERVERS / self.script)
         if self.is_photinus:
             # The command that users run; nothing in the engine knows of the benchmark.
             photinus = str(Path(sys.executable).with_name("photinus"))
-            listeners = (f"--listen=tcp://127.0.0.1:0?protocol={protocol}" for protocol in self.protocols)
+            listeners = (f"--listen={self.scheme}://127.0.0.1:0?protocol={protocol}" for protocol in self.protocols)
             return [photinus, "run", f"{script}:app", *listeners]
-        return [sys.executable, script, *self.arguments]
+        files = map(str, certificate.files()) if self.encrypted else ()
+        return [sys.executable, script, *self.arguments, *files]
 
     def full_environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PHOTINUS_")}
         ours = {"PYTHONPATH": str(SERVERS.parent.parent), "PYTHONUNBUFFERED": "1"}
+        if self.is_photinus and self.encrypted:
+            shown, key = certificate.files()
+            ours |= {"PHOTINUS_TLS__CERTIFICATE": str(shown), "PHOTINUS_TLS__KEY": str(key)}
         return {**inherited, **FLOODED, **self.environment, **ours}
 
 
@@ -84,6 +97,42 @@ BROADCAST = (
 MEMORY = (
     Subject("uvloop", "protocols.py", ("uvloop",)),
     Subject("photinus-bytes", "photinus_bytes.py"),
+    Subject("photinus-bytes-tls", "photinus_bytes.py", scheme="tls"),
+    Subject("photinus-bytes-ws", "photinus_bytes.py", scheme="ws"),
+    Subject("photinus-bytes-wss", "photinus_bytes.py", scheme="wss"),
+)
+
+# One reactor led by a native thread, so that what Python costs shows by itself; through several doors.
+_TCP = Subject("photinus-tcp", "photinus_bytes.py", environment=NATIVE_LED)
+_WSS = replace(_TCP, name="photinus-wss", scheme="wss")
+
+TLS = (
+    Subject("asyncio-ssl", "protocols.py", ("asyncio",), scheme="tls"),
+    Subject("asyncio-ssl-joined", "protocols.py", ("asyncio-joined",), scheme="tls"),
+    Subject("uvloop-ssl", "protocols.py", ("uvloop",), scheme="tls"),
+    Subject("uvloop-ssl-joined", "protocols.py", ("uvloop-joined",), scheme="tls"),
+    _TCP,
+    replace(_TCP, name="photinus-tls", scheme="tls"),
+)
+WEBSOCKET = (_TCP, replace(_TCP, name="photinus-ws", scheme="ws"), _WSS)
+
+_ASKED = Subject("pomelo-plain", "photinus_asked.py", environment=NATIVE_LED, protocols=("pomelo",))
+COMPRESSION = (
+    _ASKED,
+    replace(_ASKED, name="pomelo-zlib", protocols=("pomelo&compress=zlib",)),
+    replace(_ASKED, name="photinus-plain", protocols=("photinus",)),
+    replace(_ASKED, name="photinus-zlib", protocols=("photinus&compress=zlib",)),
+)
+
+RESUME = (
+    Subject("photinus-tcp", "photinus_pushes.py", protocols=("photinus",)),
+    Subject("photinus-wss", "photinus_pushes.py", protocols=("photinus",), scheme="wss"),
+)
+
+HANDSHAKES = (
+    Subject("floor", "bots", ("bare",), python="none", scheme="tls"),
+    Subject("photinus-bytes", "photinus_bytes.py", scheme="tls"),
+    Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED, scheme="tls"),
 )
 
 # The same servers with applications of their own (pace.py).

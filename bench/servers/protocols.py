@@ -1,13 +1,15 @@
-"""Echo and broadcast servers as one writes them with asyncio alone: `protocols.py KIND`.
+"""Echo and broadcast servers as one writes them with asyncio alone: `protocols.py KIND [CERTIFICATE KEY]`, with
+TLS by the standard library where the two PEM files are given.
 
-asyncio, uvloop: a Protocol that cuts frames and writes each one back. uvloop-joined: the frames of
-one read go back in one write, joined by hand. uvloop-broadcast: a loop of writes (floor.c says what
+asyncio, uvloop: a Protocol that cuts frames and writes each one back. asyncio-joined, uvloop-joined: the frames
+of one read go back in one write, joined by hand. uvloop-broadcast: a loop of writes (floor.c says what
 the load asks for).
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Iterator
 from typing import ClassVar, cast
@@ -72,28 +74,35 @@ class Broadcast(Frames):
 
 KINDS: dict[str, type[Frames]] = {
     "asyncio": Echo,
+    "asyncio-joined": JoinedEcho,
     "uvloop": Echo,
     "uvloop-joined": JoinedEcho,
     "uvloop-broadcast": Broadcast,
 }
 
 
-async def serve(protocol: type[Frames]) -> None:
+async def serve(protocol: type[Frames], files: list[str]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=_context(*files) if files else None)
     host, port = server.sockets[0].getsockname()
-    print(f"ready tcp://{host}:{port}", flush=True)
+    print(f"ready {'tls' if files else 'tcp'}://{host}:{port}", flush=True)
     await server.serve_forever()
 
 
+def _context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def main() -> None:
-    kind = sys.argv[1]
-    if kind == "asyncio":
-        asyncio.run(serve(KINDS[kind]))
+    kind, *files = sys.argv[1:]
+    if kind.startswith("asyncio"):
+        asyncio.run(serve(KINDS[kind], files))
     else:
         import uvloop
 
-        uvloop.run(serve(KINDS[kind]))
+        uvloop.run(serve(KINDS[kind], files))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from bench import dev
 from bench.counters import engine_figures
-from bench.goals import GOALS
+from bench.goals import GOALS, Goal
 from bench.plan import Plan, rotated
 from bench.results import UNITS, Results
-from bench.subjects import BROADCAST, ECHO, MEMORY, PACE
+from bench.subjects import BROADCAST, COMPRESSION, ECHO, HANDSHAKES, MEMORY, PACE, RESUME, TLS, WEBSOCKET
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -33,6 +34,47 @@ def test_a_round_that_one_of_a_pair_missed_is_not_compared() -> None:
     results.add("echo", "uvloop", "50x1", 1, {"cpu_us": 9.0})
     results.compare()
     assert results.value("echo", "uvloop", "50x1", "cpu_ratio") == 2.0
+
+
+def test_a_door_is_compared_with_the_plain_one_in_the_same_round() -> None:
+    results = Results()
+    for round_, (plain, door) in enumerate([(1.0, 2.0), (2.0, 4.0), (9.0, 9.0)]):
+        results.add("tls", "photinus-tcp", "50x16", round_, {"cpu_us": plain, "python_us": plain})
+        results.add("tls", "photinus-tls", "50x16", round_, {"cpu_us": door, "python_us": plain})
+    results.compare()
+    assert results.value("tls", "photinus-tls", "50x16", "cpu_over_plain") == 2.0
+    assert results.value("tls", "photinus-tls", "50x16", "python_over_plain") == 1.0
+    assert results.value("tls", "photinus-tcp", "50x16", "cpu_over_plain") is None
+
+
+def test_echoes_over_tls_are_compared_with_the_better_one() -> None:
+    results = Results()
+    results.add("tls", "photinus-tls", "50x16", 0, {"echoes_per_s": 100.0})
+    results.add("tls", "asyncio-ssl-joined", "50x16", 0, {"echoes_per_s": 20.0})
+    results.add("tls", "uvloop-ssl-joined", "50x16", 0, {"echoes_per_s": 25.0})
+    results.add("tls", "uvloop-ssl", "50x16", 0, {"echoes_per_s": 10.0})
+    results.compare()
+    assert results.value("tls", "photinus-tls", "50x16", "echoes_over_joined") == 4.0
+    # One of the two is missing: what is better is not known.
+    assert results.value("tls", "photinus-tls", "50x16", "echoes_over_each") is None
+
+
+def test_handshakes_are_compared_with_the_bare_loop() -> None:
+    results = Results()
+    results.add("handshakes", "floor", "storm", 0, {"handshakes_per_s": 4000.0})
+    results.add("handshakes", "photinus-bytes", "storm", 0, {"handshakes_per_s": 3000.0})
+    results.compare()
+    assert results.value("handshakes", "photinus-bytes", "storm", "handshakes_ratio") == 0.75
+
+
+def test_slow_readers_are_compared_with_none_in_the_same_round() -> None:
+    results = Results()
+    for round_, (calm, slow) in enumerate([(100, 150), (200, 300), (1000, 900)]):
+        results.add("readers", "photinus-bytes", "calm", round_, {"p99_us": float(calm)})
+        results.add("readers", "photinus-bytes", "slow", round_, {"p99_us": float(slow)})
+    results.compare()
+    assert results.value("readers", "photinus-bytes", "slow", "p99_over_calm") == 1.5
+    assert results.value("readers", "photinus-bytes", "calm", "p99_over_calm") is None
 
 
 def test_async_is_compared_with_def() -> None:
@@ -92,17 +134,34 @@ def test_the_floor_is_always_measured_beside_what_is_chosen() -> None:
     assert Plan(Path("photinus-bots"), "echo/50x16/nobody").chosen("echo", ["50x16"], ECHO) == []
 
 
+def test_the_plain_door_is_always_measured_beside_another() -> None:
+    plan = Plan(Path("photinus-bots"), "tls/50x16/photinus-tls")
+    assert [subject.name for subject in plan.chosen("tls", ["50x16"], TLS)] == ["photinus-tcp", "photinus-tls"]
+
+
 def test_each_subject_comes_first_in_turn() -> None:
     assert {rotated(ECHO, by)[0].name for by in range(len(ECHO))} == {subject.name for subject in ECHO}
 
 
 def test_every_goal_is_of_something_measured() -> None:
     subjects = {"tasks": ECHO, "echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
+    subjects |= {"tls": TLS, "websocket": WEBSOCKET, "handshakes": HANDSHAKES}
+    subjects |= {"compression": COMPRESSION, "resume": RESUME, "readers": BROADCAST}
     names = {row: {subject.name for subject in of_row} for row, of_row in subjects.items()}
     names["dev"] = {dev.SUBJECT}
     for goal in GOALS:
         assert goal.metric in UNITS
         assert goal.subject in names[goal.row]
+        assert math.isfinite(goal.at_most) != math.isfinite(goal.at_least)
+
+
+def test_a_goal_is_a_bound_from_above_or_from_below() -> None:
+    most, least = (
+        Goal("a", "tls", "photinus-tls", "50x16", "cpu_over_plain", 2.2),
+        Goal("b", "tls", "photinus-tls", "50x16", "echoes_over_each", at_least=5),
+    )
+    assert (most.bound, most.met(2.2), most.met(2.3)) == ("<= 2.2", True, False)
+    assert (least.bound, least.met(5.0), least.met(4.9)) == (">= 5", True, False)
 
 
 def test_engine_figures_are_a_packet_and_summed_over_sections() -> None:

@@ -1,10 +1,12 @@
-//! Opening many connections to one server.
+//! Where a server is, and opening many connections to it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::door::{Door, Way};
 
 /// A loopback connection that takes longer was dropped by a full accept queue more than once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,21 +18,55 @@ const PER_SOURCE: usize = 8_000;
 /// Descriptors beside the connections: standard streams, poller, waker, /proc files.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Reads `HOST:PORT`, or a URL `tcp://HOST:PORT?…` whose query is the server's business.
-pub fn resolve(target: &str) -> io::Result<SocketAddr> {
-    let rest = target.strip_prefix("tcp://").unwrap_or(target);
-    let place = rest.split(['?', '/']).next().unwrap_or(rest);
+/// A server: its address, and what lies between a socket to it and its frames.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    way: Way,
+}
+
+impl Target {
+    /// For a new connection; `None` where frames are what the socket carries.
+    pub fn door(&self) -> io::Result<Option<Box<Door>>> {
+        Door::new(&self.way)
+    }
+
+    /// What is written at once goes into one WebSocket message, however many frames it holds.
+    pub fn join_messages(&mut self) {
+        self.way.joins_messages = true;
+    }
+}
+
+/// Reads `HOST:PORT`, or a URL `SCHEME://HOST:PORT/PATH?…` whose query is the server's business.
+/// The scheme is tcp, tls, ws or wss.
+pub fn resolve(target: &str) -> io::Result<Target> {
     let wrong = |why: &str| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("cannot connect to {target:?}: {why}"),
         )
     };
-    place
+    let (scheme, rest) = target.split_once("://").unwrap_or(("tcp", target));
+    let rest = rest.split('?').next().unwrap_or(rest);
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (tls, websocket) = match scheme {
+        "tcp" => (false, false),
+        "tls" => (true, false),
+        "ws" => (false, true),
+        "wss" => (true, true),
+        _ => return Err(wrong("expected tcp, tls, ws or wss")),
+    };
+    let address = place
         .to_socket_addrs()
-        .map_err(|error| wrong(&format!("{error} (expected HOST:PORT or tcp://HOST:PORT)")))?
+        .map_err(|error| {
+            wrong(&format!(
+                "{error} (expected HOST:PORT or SCHEME://HOST:PORT)"
+            ))
+        })?
         .next()
-        .ok_or_else(|| wrong("the name has no address"))
+        .ok_or_else(|| wrong("the name has no address"))?;
+    let way = Way::new(tls, websocket.then_some((place, path)))?;
+    Ok(Target { address, way })
 }
 
 /// Raises the soft limit of open files so that `connections` fit.
@@ -60,7 +96,7 @@ pub fn open_all(
 ) -> io::Result<()> {
     allow_descriptors(count)?;
     for index in 0..count {
-        let stream = open(to, source(to.ip(), index)).map_err(|error| {
+        let stream = open_one(to, index).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("connection {} of {count} to {to}: {error}", index + 1),
@@ -69,6 +105,11 @@ pub fn open_all(
         opened(index, stream)?;
     }
     Ok(())
+}
+
+/// Opens the connection that has this number, again.
+pub fn open_one(to: SocketAddr, index: usize) -> io::Result<mio::net::TcpStream> {
+    open(to, source(to.ip(), index))
 }
 
 /// The address that connection `index` is bound to. The first ones are left to the kernel, which may
@@ -108,12 +149,15 @@ mod tests {
             "127.0.0.1:3010",
             "tcp://127.0.0.1:3010",
             "tcp://127.0.0.1:3010?protocol=pomelo",
+            "wss://127.0.0.1:3010/play?protocol=pomelo",
         ] {
-            assert_eq!(resolve(target).unwrap(), expected, "{target}");
+            assert_eq!(resolve(target).unwrap().address, expected, "{target}");
         }
-        assert!(resolve("tcp://[::1]:9?x=1").unwrap().is_ipv6());
-        let error = resolve("127.0.0.1").unwrap_err().to_string();
-        assert!(error.contains("HOST:PORT"), "{error}");
+        assert!(resolve("tcp://[::1]:9?x=1").unwrap().address.is_ipv6());
+        for (wrong, expected) in [("127.0.0.1", "HOST:PORT"), ("udp://127.0.0.1:1", "wss")] {
+            let error = resolve(wrong).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Closed loop: every connection has `depth` frames under way and sends the next when an answer has
 //! come. Open loop (`--rate`): packets are due by a schedule, round-robin over the connections, and
 //! a latency counts from the moment its packet was due. Every answer is compared with what was sent.
+//! Beside an open loop there may be a storm of TLS handshakes (`--storm`), in the same thread, so that
+//! what is late is late by the server and not by a neighbour of the load's.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,6 +21,7 @@ use crate::frame::Template;
 use crate::lane::{length4, Clock, Lanes, LONGEST_FRAME};
 use crate::latency::{rounded, Latencies};
 use crate::schedule::Schedule;
+use crate::storm::Storm;
 use crate::usage;
 
 /// After the window: how long answers that are still due are waited for.
@@ -36,7 +39,7 @@ const SPIN_NS: u64 = 2_000_000;
 
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -63,6 +66,13 @@ pub struct Options {
     /// Open loop: packets a second in all, sent when due whatever the server does
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// Beside an open loop: so many full TLS handshakes under way on further connections, each of which
+    /// ends when it is done and is followed by the next
+    #[arg(long, default_value_t = 0, requires = "rate")]
+    storm: u32,
+    /// Over WebSocket: the frames that are sent at once go into one message, not each into its own
+    #[arg(long)]
+    one_message: bool,
     /// Run on this CPU only
     #[arg(long)]
     cpu: Option<usize>,
@@ -125,6 +135,7 @@ struct Flight {
 struct Load {
     clock: Clock,
     lanes: Lanes,
+    storm: Option<Storm>,
     flights: Vec<Flight>,
     template: Template,
     out: Vec<u8>,
@@ -144,10 +155,19 @@ impl Load {
     fn open(options: &Options) -> io::Result<Load> {
         let template = options.template()?;
         let count = options.connections as usize;
-        let lanes = Lanes::open(connect::resolve(&options.to)?, count, length4)?;
+        let mut target = connect::resolve(&options.to)?;
+        if options.one_message {
+            target.join_messages();
+        }
+        let lanes = Lanes::open(&target, count, length4)?;
+        let storm = match options.storm {
+            0 => None,
+            many => Some(Storm::begin(target.address, many as usize)?),
+        };
         Ok(Load {
             clock: Clock::start(),
             lanes,
+            storm,
             flights: (0..count).map(|_| Flight::default()).collect(),
             template,
             out: Vec::new(),
@@ -238,8 +258,11 @@ impl Load {
                     "the server is {MOST_OUTSTANDING} packets behind this rate"
                 )));
             }
+            if let Some(storm) = &mut self.storm {
+                storm.turn(self.clock.now())?;
+            }
             let idle = schedule.intended(*sent).saturating_sub(self.clock.now());
-            let timeout = if idle < SPIN_NS {
+            let timeout = if idle < SPIN_NS || self.storm.is_some() {
                 0
             } else {
                 idle - SPIN_NS / 2
@@ -365,6 +388,9 @@ impl Load {
         map.insert("first_error".into(), json!(self.lanes.first_error));
         map.insert("connections_lost".into(), json!(self.lanes.lost));
         map.insert("least_echoes".into(), json!(least));
+        if let Some(storm) = &self.storm {
+            storm.report(seconds, &mut map);
+        }
         map.insert(
             "load_cpu_us".into(),
             json!(rounded(self.own_cpu as f64 / 1e3)),
@@ -388,6 +414,9 @@ impl Window {
         let own = usage::snapshot(std::process::id()).unwrap_or_default();
         load.from = load.clock.now();
         load.until = load.from + nanoseconds(options.seconds);
+        if let Some(storm) = &mut load.storm {
+            storm.count(load.from, load.until);
+        }
         Ok(Window { watched, own })
     }
 

@@ -46,7 +46,7 @@ const PHRASES: [&str; 4] = [
 
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
     /// Players
@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         usage::pin(cpu)?;
     }
     let mut lanes = Lanes::open(
-        connect::resolve(&options.to)?,
+        &connect::resolve(&options.to)?,
         options.count as usize,
         pomelo::measure,
     )?;
@@ -270,7 +270,7 @@ impl Players {
         let id = player.next_id;
         player.next_id = id.wrapping_add(1).max(1);
         player.asked = Some((id, now));
-        pomelo::request(id, route, body.as_bytes(), &mut self.out);
+        pomelo::request(id, route, false, body.as_bytes(), &mut self.out);
     }
 
     /// Reads what has come for one player, and answers what the protocol wants answered.
@@ -316,7 +316,12 @@ impl Players {
                 pomelo::heartbeat(&mut self.out);
                 Ok(1)
             }
-            Arrived::Response { id, error, body } => self.answered(index, id, error, body, now),
+            Arrived::Response {
+                compressed: true, ..
+            } => Err(io::Error::other("a compressed answer came")),
+            Arrived::Response {
+                id, error, body, ..
+            } => self.answered(index, id, error, body, now),
             Arrived::Kick(reason) => Err(io::Error::other(format!(
                 "kicked by the server: {}",
                 String::from_utf8_lossy(reason)

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT (length4, echoing)
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT (length4, echoing)
     #[arg(long)]
     to: String,
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         )));
     }
     let count = options.connections as usize;
-    let mut lanes = Lanes::open(connect::resolve(&options.to)?, count, length4)?;
+    let mut lanes = Lanes::open(&connect::resolve(&options.to)?, count, length4)?;
     let control = control::listen(lanes.registry())?;
     let template = Template::filled(options.burst_size)?;
     // One frame each first: accepted is not yet served.

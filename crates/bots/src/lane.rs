@@ -1,19 +1,21 @@
 //! Connections under load: one poller, one reading buffer, and for each connection only what is
 //! unfinished, in either direction.
 //!
-//! Order of calls: [`Lanes::open`]; then [`Lanes::wait`] and, for each event, [`Lanes::read`], which
-//! hands out whole frames; [`Lanes::write`] whenever. A connection that fails is closed and its
-//! error kept, once; whoever reads or writes it later finds it closed.
+//! Order of calls: [`Lanes::open`], which comes back when the handshakes of TLS and WebSocket are done;
+//! then [`Lanes::wait`] and, for each event, [`Lanes::read`], which hands out whole frames;
+//! [`Lanes::write`] whenever. A connection that fails is closed and its error kept, once; whoever reads
+//! or writes it later finds it closed, until it is opened again ([`Lanes::reopen`]).
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use crate::connect;
+use crate::connect::{self, Target};
+use crate::door::Door;
 
 /// One read takes all that a socket's default receive buffer holds.
 const READ_SIZE: usize = 256 * 1024;
@@ -24,6 +26,13 @@ pub const LONGEST_FRAME: usize = READ_SIZE / 2;
 /// What may wait for a socket that takes nothing, a connection. Far above what any load has in
 /// flight, so that reaching it means a server that reads no more.
 const MOST_WAITING: usize = 8 * 1024 * 1024;
+
+/// Handshakes of TLS and WebSocket that are begun before those begun earlier are waited for: far below what
+/// a server takes for an attack, and enough that it never waits for the load.
+const HANDSHAKES_AT_ONCE: usize = 256;
+
+/// A handshake that takes longer will not be done.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Nanoseconds since the load began: half the size of an `Instant`, and one is kept a packet.
 #[derive(Clone, Copy)]
@@ -53,6 +62,7 @@ pub fn length4(input: &[u8]) -> io::Result<Option<usize>> {
 
 struct Lane {
     stream: TcpStream,
+    door: Option<Box<Door>>,
     open: bool,
     /// A frame's beginning whose rest has not come.
     begun: Vec<u8>,
@@ -60,38 +70,107 @@ struct Lane {
     waiting: Vec<u8>,
 }
 
+/// What all connections use in turn.
+struct Tools {
+    input: Box<[u8]>,
+    /// The frames' bytes, where a door has made them out of the input.
+    plain: Vec<u8>,
+    /// What goes to a socket.
+    output: Vec<u8>,
+}
+
 pub struct Lanes {
+    target: Target,
     poll: Poll,
     lanes: Vec<Lane>,
-    input: Box<[u8]>,
+    tools: Tools,
     measure: Measure,
     pub lost: usize,
     pub first_error: Option<String>,
 }
 
 impl Lanes {
-    pub fn open(to: SocketAddr, count: usize, measure: Measure) -> io::Result<Lanes> {
-        let poll = Poll::new()?;
-        let mut lanes = Vec::with_capacity(count);
-        connect::open_all(to, count, |index, mut stream| {
-            poll.registry()
-                .register(&mut stream, Token(index), Interest::READABLE)?;
-            lanes.push(Lane {
-                stream,
-                open: true,
-                begun: Vec::new(),
-                waiting: Vec::new(),
-            });
-            Ok(())
-        })?;
-        Ok(Lanes {
-            poll,
-            lanes,
-            input: vec![0; READ_SIZE].into_boxed_slice(),
+    pub fn open(target: &Target, count: usize, measure: Measure) -> io::Result<Lanes> {
+        let mut lanes = Lanes {
+            target: target.clone(),
+            poll: Poll::new()?,
+            lanes: Vec::with_capacity(count),
+            tools: Tools {
+                input: vec![0; READ_SIZE].into_boxed_slice(),
+                plain: Vec::new(),
+                output: Vec::new(),
+            },
             measure,
             lost: 0,
             first_error: None,
+        };
+        let mut ready = 0;
+        connect::open_all(target.address, count, |index, stream| {
+            let lane = lanes.lane(index, stream)?;
+            lanes.lanes.push(lane);
+            lanes.write(index, &[]);
+            if index + 1 - ready >= HANDSHAKES_AT_ONCE {
+                lanes.shake_hands(ready)?;
+                ready = index + 1;
+            }
+            Ok(())
+        })?;
+        lanes.shake_hands(ready)?;
+        Ok(lanes)
+    }
+
+    /// Opens a connection that was closed, anew, or the one that is the next; what is written before its
+    /// handshakes are done is sent after them.
+    pub fn reopen(&mut self, index: usize) -> io::Result<()> {
+        let stream = connect::open_one(self.target.address, index)?;
+        let lane = self.lane(index, stream)?;
+        match self.lanes.get_mut(index) {
+            Some(closed) => *closed = lane,
+            None => self.lanes.push(lane),
+        }
+        self.write(index, &[]);
+        Ok(())
+    }
+
+    fn lane(&self, index: usize, mut stream: TcpStream) -> io::Result<Lane> {
+        let registry = self.poll.registry();
+        registry.register(&mut stream, Token(index), Interest::READABLE)?;
+        Ok(Lane {
+            stream,
+            door: self.target.door()?,
+            open: true,
+            begun: Vec::new(),
+            waiting: Vec::new(),
         })
+    }
+
+    /// Waits until all connections from this one on are through their doors.
+    fn shake_hands(&mut self, from: usize) -> io::Result<()> {
+        let end = Instant::now() + HANDSHAKE_PATIENCE;
+        let mut events = Events::with_capacity(HANDSHAKES_AT_ONCE);
+        while let Some(at) = (from..self.len())
+            .rev()
+            .find(|&index| !self.is_through(index))
+        {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let why = format!("connection {}: the handshake did not end", at + 1);
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            self.wait(&mut events, Some(left))?;
+            for event in &events {
+                self.read(event, |_| Err(io::Error::other("a frame came unasked for")));
+            }
+            if let Some(error) = &self.first_error {
+                return Err(io::Error::other(error.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_through(&self, index: usize) -> bool {
+        let door = self.lanes[index].door.as_ref();
+        door.is_none_or(|door| door.is_open())
     }
 
     pub fn len(&self) -> usize {
@@ -128,9 +207,11 @@ impl Lanes {
         // Edge-triggered: unless the end has been announced, a read that does not fill the buffer
         // has emptied the socket, and asking again would cost a system call a packet.
         let to_the_end = event.is_read_closed() || event.is_error();
-        let outcome = lane.read(&mut self.input, self.measure, to_the_end, &mut frame);
+        let outcome = lane.read(&mut self.tools, self.measure, to_the_end, &mut frame);
         if let Err(error) = outcome {
             self.fail(index, &error);
+        } else if !self.tools.output.is_empty() {
+            self.send_output(index);
         }
     }
 
@@ -140,9 +221,28 @@ impl Lanes {
         if !lane.open {
             return;
         }
-        if let Err(error) = lane.write(bytes, Token(index), self.poll.registry()) {
+        let Some(door) = &mut lane.door else {
+            if let Err(error) = lane.write(bytes, Token(index), self.poll.registry()) {
+                self.fail(index, &error);
+            }
+            return;
+        };
+        self.tools.output.clear();
+        match door.write(bytes, self.measure, &mut self.tools.output) {
+            Ok(()) => self.send_output(index),
+            Err(error) => self.fail(index, &error),
+        }
+    }
+
+    /// Gives the socket what a door has made.
+    fn send_output(&mut self, index: usize) {
+        let Lanes {
+            poll, tools, lanes, ..
+        } = self;
+        if let Err(error) = lanes[index].write(&tools.output, Token(index), poll.registry()) {
             self.fail(index, &error);
         }
+        self.tools.output.clear();
     }
 
     /// Bytes that the connection's socket has not taken yet.
@@ -160,6 +260,7 @@ impl Lanes {
     pub fn close(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         lane.open = false;
+        lane.door = None;
         lane.begun = Vec::new();
         lane.waiting = Vec::new();
         // An error means that it is closed already.
@@ -169,27 +270,43 @@ impl Lanes {
 }
 
 impl Lane {
+    /// What a door has to say by itself is left in `tools.output`.
     fn read(
         &mut self,
-        input: &mut [u8],
+        tools: &mut Tools,
         measure: Measure,
         to_the_end: bool,
         frame: &mut impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        tools.output.clear();
         loop {
-            let kept = self.begun.len();
-            input[..kept].copy_from_slice(&self.begun);
-            let space = input.len() - kept;
-            let count = match self.stream.read(&mut input[kept..]) {
+            // A door keeps its own beginnings; those of frames come before what it makes.
+            let kept = if self.door.is_none() {
+                self.begun.len()
+            } else {
+                0
+            };
+            tools.input[..kept].copy_from_slice(&self.begun[..kept]);
+            let space = tools.input.len() - kept;
+            let count = match self.stream.read(&mut tools.input[kept..]) {
                 Ok(0) => return Err(io::Error::other("closed by the server")),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
+            let came = match &mut self.door {
+                None => &tools.input[..kept + count],
+                Some(door) => {
+                    tools.plain.clear();
+                    tools.plain.append(&mut self.begun);
+                    door.read(&tools.input[..count], &mut tools.plain, &mut tools.output)?;
+                    &tools.plain
+                }
+            };
             self.begun.clear();
-            let used = split(&input[..kept + count], measure, frame)?;
-            self.begun.extend_from_slice(&input[used..kept + count]);
+            let used = split(came, measure, frame)?;
+            self.begun.extend_from_slice(&came[used..]);
             if count < space && !to_the_end {
                 return Ok(());
             }
@@ -290,7 +407,8 @@ mod tests {
     #[test]
     fn a_server_is_written_to_read_from_and_missed() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut lanes = Lanes::open(server.local_addr().unwrap(), 1, length4).unwrap();
+        let target = connect::resolve(&server.local_addr().unwrap().to_string()).unwrap();
+        let mut lanes = Lanes::open(&target, 1, length4).unwrap();
         let (mut peer, _) = server.accept().unwrap();
         lanes.write(0, &[0, 0, 0, 1, 7]);
         let mut echo = [0; 5];

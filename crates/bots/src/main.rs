@@ -7,18 +7,25 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
+mod bare;
 mod connect;
 mod control;
+mod door;
 mod echo;
 mod frame;
 mod game;
 mod idle;
 mod lane;
 mod latency;
+mod photinus;
 mod pomelo;
 mod receive;
+mod resume;
 mod schedule;
+mod storm;
 mod usage;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -39,6 +46,12 @@ enum Load {
     Receive(receive::Options),
     /// Open many connections and hold them, for memory a session
     Idle(idle::Options),
+    /// Send requests of a game's size and time the answers, compressed or not (pomelo or photinus)
+    Ask(ask::Options),
+    /// Cut many players off at once, and time their coming back (photinus protocol)
+    Resume(resume::Options),
+    /// Serve TLS from a bare loop that gives back what comes: the floor of handshakes
+    Bare(bare::Options),
     /// Play in the demo world (pomelo protocol)
     Game(game::Options),
 }
@@ -48,6 +61,9 @@ fn main() -> ExitCode {
         Load::Echo(options) => echo::run(&options),
         Load::Receive(options) => receive::run(&options),
         Load::Idle(options) => idle::run(&options),
+        Load::Ask(options) => ask::run(&options),
+        Load::Resume(options) => resume::run(&options),
+        Load::Bare(options) => bare::run(&options),
         Load::Game(options) => game::run(&options),
     };
     match outcome {

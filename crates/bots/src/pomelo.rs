@@ -35,6 +35,7 @@ pub enum Arrived<'a> {
     Response {
         id: u32,
         error: bool,
+        compressed: bool,
         body: &'a [u8],
     },
     Push {
@@ -72,15 +73,17 @@ fn parse_message(body: &[u8]) -> io::Result<Arrived<'_>> {
     let (&flag, rest) = body
         .split_first()
         .ok_or_else(|| wrong("an empty message"))?;
-    if flag & COMPRESSED != 0 {
-        return Err(wrong("a compressed message"));
+    let kind = (flag >> 1) & 7;
+    if flag & COMPRESSED != 0 && kind != RESPONSE {
+        return Err(wrong("a compressed message that is no answer"));
     }
-    match (flag >> 1) & 7 {
+    match kind {
         RESPONSE => {
             let (id, body) = take_id(rest)?;
             Ok(Arrived::Response {
                 id,
                 error: flag & ERROR != 0,
+                compressed: flag & COMPRESSED != 0,
                 body,
             })
         }
@@ -127,8 +130,9 @@ pub fn heartbeat(out: &mut Vec<u8>) {
     package(HEARTBEAT, &[], out);
 }
 
-pub fn request(id: u32, route: &str, body: &[u8], out: &mut Vec<u8>) {
-    let mut message = vec![REQUEST << 1];
+pub fn request(id: u32, route: &str, compressed: bool, body: &[u8], out: &mut Vec<u8>) {
+    let flag = if compressed { COMPRESSED } else { 0 };
+    let mut message = vec![REQUEST << 1 | flag];
     let mut rest = id;
     while rest >= 0x80 {
         message.push(rest as u8 | 0x80);
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_sent_has_the_documented_bytes() {
         let mut out = Vec::new();
-        request(300, "login", b"{}", &mut out);
+        request(300, "login", false, b"{}", &mut out);
         assert_eq!(out, b"\x04\x00\x00\x0b\x00\xac\x02\x05login{}");
         out.clear();
         notify("walk", b"{}", &mut out);
@@ -194,14 +198,16 @@ mod tests {
             Arrived::Response {
                 id: 300,
                 error: false,
+                compressed: false,
                 body: b"{}"
             }
         );
         assert_eq!(
-            parse(b"\x04\x00\x00\x04\x24\x01{}").unwrap(),
+            parse(b"\x04\x00\x00\x04\x34\x01{}").unwrap(),
             Arrived::Response {
                 id: 1,
                 error: true,
+                compressed: true,
                 body: b"{}"
             }
         );
@@ -224,7 +230,7 @@ mod tests {
             b"\x04\x00\x00\x02\x06\x09",
             b"\x04\x00\x00\x03\x07\x00\x01",
             b"\x04\x00\x00\x03\x04\xff\xff",
-            b"\x04\x00\x00\x02\x14\x01",
+            b"\x04\x00\x00\x02\x16\x00",
             b"\x04\x00\x00\x02\x00\x01",
         ] {
             assert!(parse(package).is_err(), "{package:?}");

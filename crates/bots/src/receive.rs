@@ -3,14 +3,17 @@
 //! The server's side of the bargain: a frame whose payload begins with byte 0 is sent back to its
 //! sender (so the load knows that a session is open); one that begins with K > 0 is sent K times, in
 //! one turn, to every other connection. One connection more than the members gives the word. The next
-//! burst starts when the last frame of the one before has come.
+//! burst starts when the last frame of the one before has come. Slow readers (`--slow`) are sent all of it,
+//! too, and read a byte a second; nobody waits for them.
 
-use std::io;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use clap::Args;
 use mio::Events;
 use serde_json::{json, Map, Value};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::connect;
 use crate::frame::Template;
@@ -21,9 +24,14 @@ use crate::usage;
 /// No burst takes this long; something was lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const A_SECOND: u64 = 1_000_000_000;
+
+/// What the kernel keeps for a slow reader: about the least that it allows.
+const SLOW_BUFFER: usize = 4096;
+
 #[derive(Args)]
 pub struct Options {
-    /// Server, as HOST:PORT or tcp://HOST:PORT
+    /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
     /// Members that receive (one connection more triggers)
@@ -32,6 +40,9 @@ pub struct Options {
     /// Broadcasts in one turn of the server
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     broadcasts: u8,
+    /// Connections beside the members that read one byte a second
+    #[arg(long, default_value_t = 0)]
+    slow: u32,
     /// Bytes of a whole frame, its 4-byte big-endian length included
     #[arg(long, default_value_t = 200)]
     size: usize,
@@ -82,6 +93,7 @@ pub fn run(options: &Options) -> io::Result<()> {
 }
 
 struct Load {
+    slow: Vec<SlowReader>,
     clock: Clock,
     lanes: Lanes,
     events: Events,
@@ -96,9 +108,15 @@ struct Load {
 impl Load {
     fn open(options: &Options) -> io::Result<Load> {
         let count = options.connections as usize + 1;
+        let target = connect::resolve(&options.to)?;
+        let lanes = Lanes::open(&target, count, length4)?;
+        let slow = (0..options.slow)
+            .map(|_| SlowReader::open(target.address))
+            .collect::<io::Result<_>>()?;
         Ok(Load {
+            slow,
             clock: Clock::start(),
-            lanes: Lanes::open(connect::resolve(&options.to)?, count, length4)?,
+            lanes,
             events: Events::with_capacity(1024),
             had: vec![0; count],
             broadcasts: u32::from(options.broadcasts),
@@ -132,6 +150,8 @@ impl Load {
         let mut bursts = 0;
         let mut frame = Vec::new();
         while self.clock.now() < end {
+            let now = self.clock.now();
+            self.slow.iter_mut().for_each(|reader| reader.read(now));
             self.burst = self.burst.wrapping_add(1);
             frame.clear();
             self.trigger.append(0, self.burst, &mut frame);
@@ -185,5 +205,38 @@ impl Load {
             }
         }
         Ok(())
+    }
+}
+
+/// A member that takes a byte a second. It never says a word, so what it is sent is all that it has to do with.
+struct SlowReader {
+    stream: TcpStream,
+    next_at: u64,
+}
+
+impl SlowReader {
+    fn open(address: SocketAddr) -> io::Result<SlowReader> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // So that little is on its way before the server has to keep it.
+        socket.set_recv_buffer_size(SLOW_BUFFER)?;
+        socket.connect(&address.into())?;
+        socket.set_nonblocking(true)?;
+        Ok(SlowReader {
+            stream: socket.into(),
+            next_at: 0,
+        })
+    }
+
+    /// A byte, if it is time.
+    fn read(&mut self, now: u64) {
+        if now >= self.next_at {
+            self.next_at = now + A_SECOND;
+            // Nothing there, or ended by the server, which is its right: the server counts them.
+            let _ = self.stream.read(&mut [0]);
+        }
     }
 }

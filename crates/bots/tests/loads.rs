@@ -1,10 +1,14 @@
 //! Each load against a small blocking server, through the command line.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -40,9 +44,13 @@ fn read_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
 }
 
 fn bots(arguments: &[&str], to: SocketAddr) -> Output {
+    bots_to(arguments, &to.to_string())
+}
+
+fn bots_to(arguments: &[&str], to: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
         .args(arguments)
-        .args(["--to", &to.to_string()])
+        .args(["--to", to])
         .stdin(Stdio::piped())
         .output()
         .unwrap()
@@ -111,7 +119,7 @@ fn an_open_loop_charges_a_pause_to_every_packet_that_was_due() {
         while let Some(frame) = read_frame(&mut stream) {
             count += 1;
             if count == 400 {
-                thread::sleep(std::time::Duration::from_millis(200));
+                thread::sleep(Duration::from_millis(200));
             }
             if stream.write_all(&frame).is_err() {
                 return;
@@ -166,6 +174,228 @@ fn wrong_use_and_a_missing_server_are_told_apart() {
     );
 }
 
+/// `photinus-bots bare`, with a certificate of its own in a folder of this name.
+struct Bare {
+    process: Child,
+    url: String,
+}
+
+impl Bare {
+    fn start(name: &str) -> Bare {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let mut process = Command::new(env!("CARGO_BIN_EXE_photinus-bots"))
+            .arg("bare")
+            .arg("--certificate")
+            .arg(file("chain.pem", made.cert.pem()))
+            .arg("--key")
+            .arg(file("key.pem", made.signing_key.serialize_pem()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let ready = lines.next().unwrap().unwrap();
+        let url = ready.strip_prefix("ready ").unwrap().to_owned();
+        Bare { process, url }
+    }
+}
+
+impl Drop for Bare {
+    /// The end of its stdin ends it.
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn echoes_go_through_tls() {
+    let server = Bare::start("echoes");
+    for pace in [&["--depth", "16"][..], &["--rate", "2000"]] {
+        let arguments = [&["echo", "--connections", "7", "--seconds", "0.2"], pace].concat();
+        let report = report(&bots_to(&arguments, &server.url));
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(report["least_echoes"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn handshakes_are_counted_beside_echoes() {
+    let server = Bare::start("storm");
+    let arguments = "echo --connections 3 --rate 500 --seconds 0.5 --storm 4";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report = report(&bots_to(&arguments, &server.url));
+    assert_eq!(report["errors"], 0, "{report}");
+    assert_eq!(report["handshakes_failed"], 0, "{report}");
+    assert!(report["handshakes"].as_u64().unwrap() > 4, "{report}");
+    assert!(report["echoes"].as_u64().unwrap() > 100, "{report}");
+}
+
+#[test]
+fn a_server_without_tls_fails_its_handshakes() {
+    // It ends by itself, so that the load need not wait for a handshake that never comes.
+    let plain = serve(|mut stream| {
+        let _ = stream.write_all(b"220 ready\r\n");
+    });
+    let output = bots_to(&["echo"], &format!("tls://{plain}"));
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("connection 1"), "{error}");
+}
+
+/// What a server of the photinus protocol keeps of one session.
+#[derive(Default)]
+struct Kept {
+    /// Whether a connection of it has not been read to its end.
+    open: bool,
+    received: u8,
+    /// Counted frames that were sent, all of them.
+    sent: Vec<Vec<u8>>,
+}
+
+/// Serves `say`, and pushes a number with every answer. What was sent is sent again to those who resume,
+/// but for the first `forgotten` frames of that.
+fn resumable(mut stream: TcpStream, sessions: &Mutex<HashMap<u8, Kept>>, forgotten: usize) {
+    let Some(hello) = read_short_frame(&mut stream) else {
+        return;
+    };
+    // Tags 1 and 2 take 20 bytes with the frame's head; then comes, if at all, the token and a count.
+    let (id, had) = match hello.get(20..) {
+        Some([5, _, id, .., had]) => (*id, Some(usize::from(*had))),
+        _ => (sessions.lock().unwrap().len() as u8, None),
+    };
+    let mut welcome = vec![2, 0, 2, 1, u8::from(had.is_some()), 10, 20];
+    welcome.extend_from_slice(&[id; 20]);
+    let mut again = Vec::new();
+    // What the client said on its old connection comes first.
+    while had.is_some() && sessions.lock().unwrap()[&id].open {
+        thread::sleep(Duration::from_millis(1));
+    }
+    {
+        let mut sessions = sessions.lock().unwrap();
+        let kept = sessions.entry(id).or_default();
+        kept.open = true;
+        welcome.extend_from_slice(&[12, 1, kept.received]);
+        if let Some(had) = had {
+            again = kept.sent[had..]
+                .iter()
+                .skip(forgotten)
+                .flatten()
+                .copied()
+                .collect();
+        }
+    }
+    welcome[1] = (welcome.len() - 2) as u8;
+    welcome.extend_from_slice(&[&b"\x05\x04tick"[..], &again].concat());
+    let _ = stream.write_all(&welcome);
+    while let Some(frame) = read_short_frame(&mut stream) {
+        if frame[0] != 7 {
+            continue;
+        }
+        let mut sessions = sessions.lock().unwrap();
+        let kept = sessions.get_mut(&id).unwrap();
+        kept.received += 1;
+        let number = [0, 0, 0, kept.received - 1];
+        let answer = [&[8, 5, frame[2]][..], &frame[4..]].concat();
+        let push = [&[6, 5, 0][..], &number].concat();
+        kept.sent.extend([answer.clone(), push.clone()]);
+        // Whoever is not there any more gets it when they are back.
+        let _ = stream.write_all(&[answer, push].concat());
+    }
+    sessions.lock().unwrap().get_mut(&id).unwrap().open = false;
+}
+
+fn read_short_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let mut frame = vec![0; 2 + usize::from(head[1])];
+    frame[..2].copy_from_slice(&head);
+    stream.read_exact(&mut frame[2..]).ok()?;
+    Some(frame)
+}
+
+#[test]
+fn players_who_were_cut_resume_and_miss_what_was_lost() {
+    for (forgotten, expected) in [(0, 0), (1, 6)] {
+        let sessions: Arc<Mutex<HashMap<u8, Kept>>> = Arc::default();
+        let to = serve(move |stream| resumable(stream, &sessions, forgotten));
+        let arguments = "resume --connections 6 --before 0.2 --after 0.4 --pace 10";
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let report = report(&bots(&arguments, to));
+        assert_eq!(report["lost"], expected, "{report}");
+        assert_eq!(report["doubled"], 0, "{report}");
+        assert!(report["answers"].as_u64().unwrap() >= 12, "{report}");
+        assert!(report["all_back_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+/// Gives each message back by itself, and tells how many there were in each read.
+fn websocket_echo(mut stream: TcpStream, messages: &Mutex<Vec<usize>>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            return;
+        }
+        request.push(byte[0]);
+    }
+    assert!(request.starts_with(b"GET /play HTTP/1.1\r\n"));
+    let answer =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    stream.write_all(answer.as_bytes()).unwrap();
+    let mut head = [0; 2];
+    while stream.read_exact(&mut head).is_ok() {
+        assert_eq!(head[0], 0x82, "a whole binary message");
+        assert_eq!(head[1] & 0x80, 0x80, "masked");
+        let mut length = usize::from(head[1] & 0x7f);
+        let mut answer = vec![0x82];
+        if length == 126 {
+            let mut long = [0; 2];
+            stream.read_exact(&mut long).unwrap();
+            length = usize::from(u16::from_be_bytes(long));
+            answer.extend_from_slice(&[&[126][..], &long].concat());
+        } else {
+            answer.push(length as u8);
+        }
+        let mut mask = [0; 4];
+        stream.read_exact(&mut mask).unwrap();
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        (0..length).for_each(|at| payload[at] ^= mask[at % 4]);
+        messages.lock().unwrap().push(length);
+        answer.extend_from_slice(&payload);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn echoes_go_through_websocket_each_in_a_message_or_several_in_one() {
+    for (more, expected) in [(&[][..], 64), (&["--one-message"], 4 * 64)] {
+        let messages: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let seen = Arc::clone(&messages);
+        let address = serve(move |stream| websocket_echo(stream, &seen));
+        let arguments = [&["echo", "--depth", "4", "--seconds", "0.2"], more].concat();
+        let report = report(&bots_to(&arguments, &format!("ws://{address}/play")));
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(report["echoes"].as_u64().unwrap() > 4, "{report}");
+        let messages = messages.lock().unwrap();
+        assert_eq!(messages[0], expected);
+        if more.is_empty() {
+            assert!(messages.iter().all(|length| *length == expected));
+        }
+    }
+}
+
 #[test]
 fn broadcasts_are_counted_to_the_last_member() {
     let members: Arc<Mutex<Vec<(SocketAddr, TcpStream)>>> = Arc::default();
@@ -201,6 +431,42 @@ fn broadcasts_are_counted_to_the_last_member() {
     let bursts = report["bursts"].as_u64().unwrap();
     assert!(bursts > 0, "{report}");
     assert_eq!(report["deliveries"], bursts * 60, "{report}");
+}
+
+#[test]
+fn nobody_waits_for_slow_readers() {
+    // (whether it has greeted, its stream): slow readers say nothing, and this server sends them nothing.
+    let members: Arc<Mutex<Vec<(bool, TcpStream)>>> = Arc::default();
+    let seen = Arc::clone(&members);
+    let broadcasting = move |mut stream: TcpStream| {
+        let mine = {
+            let mut members = members.lock().unwrap();
+            members.push((false, stream.try_clone().unwrap()));
+            members.len() - 1
+        };
+        while let Some(frame) = read_frame(&mut stream) {
+            let mut members = members.lock().unwrap();
+            members[mine].0 = true;
+            if frame[4] == 0 && stream.write_all(&frame).is_err() {
+                return;
+            }
+            for _ in 0..frame[4] {
+                for (other, (greeted, member)) in members.iter_mut().enumerate() {
+                    if *greeted && other != mine && member.write_all(&frame).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let arguments = "receive --connections 5 --slow 2 --seconds 0.2";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report = report(&bots(&arguments, serve(broadcasting)));
+    let bursts = report["bursts"].as_u64().unwrap();
+    assert!(bursts > 0, "{report}");
+    assert_eq!(report["deliveries"], bursts * 5, "{report}");
+    let members = seen.lock().unwrap();
+    assert_eq!(members.iter().filter(|(greeted, _)| !greeted).count(), 2);
 }
 
 #[test]
@@ -278,6 +544,80 @@ fn players_log_in_walk_and_hear() {
     assert!(total["answers"].as_u64().unwrap() >= 10, "{lines}");
     // Four steps a second each, from a random first moment on.
     assert!(total["pushes"].as_u64().unwrap() >= 20, "{lines}");
+}
+
+/// Answers every request with its own payload, whatever that is; `mark` says what the answers are said to be.
+fn answer(mut stream: TcpStream, mark: Option<u8>) {
+    let mut header = [0; 4];
+    while stream.read_exact(&mut header).is_ok() {
+        let kind = std::mem::take(&mut header[0]);
+        let mut body = vec![0; u32::from_be_bytes(header) as usize];
+        if stream.read_exact(&mut body).is_err() {
+            return;
+        }
+        let answer = match kind {
+            1 => br#"{"code":200,"sys":{}}"#.to_vec(),
+            4 => {
+                let payload = &body[3 + usize::from(body[2])..];
+                [&[mark.unwrap_or(body[0] | 4), body[1]], payload].concat()
+            }
+            _ => continue,
+        };
+        let mut package = (answer.len() as u32).to_be_bytes();
+        package[0] = kind;
+        if stream.write_all(&[&package, &answer[..]].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A file of this name with some.
+fn payloads(name: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let lines: Vec<String> = (0..5)
+        .map(|number| format!("{{\"number\":{number},\"text\":\"{}\"}}", "ab".repeat(200)))
+        .collect();
+    fs::write(&path, lines.join("\n")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_asked_is_answered_compressed_or_not_by_count_or_by_rate() {
+    let payloads = payloads("asked.jsonl");
+    for more in [
+        "--depth 8",
+        "--depth 8 --compress",
+        "--rate 1000 --compress",
+    ] {
+        let arguments = "ask --protocol pomelo --connections 3 --seconds 0.3 --payloads";
+        let mut arguments: Vec<&str> = arguments.split(' ').collect();
+        arguments.push(&payloads);
+        arguments.extend(more.split(' '));
+        let report = report(&bots(&arguments, serve(|stream| answer(stream, None))));
+        assert!(report["echoes"].as_u64().unwrap() > 100, "{report}");
+        let compressed = report["sent_bytes"].as_u64().unwrap() < 100;
+        assert_eq!(compressed, more.contains("--compress"), "{report}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_as_agreed_on_is_an_error() {
+    let payloads = payloads("wrong.jsonl");
+    for (mark, expected) in [(0x04, "not agreed on"), (0x24, "is an error")] {
+        let arguments = [
+            "ask",
+            "--protocol",
+            "pomelo",
+            "--compress",
+            "--payloads",
+            &payloads,
+        ];
+        let to = serve(move |stream| answer(stream, Some(mark)));
+        let output = bots(&arguments, to);
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
