@@ -14,11 +14,13 @@ VERSIONS := 3.11 3.12 3.13
 PIP := pip==26.3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BOTS := $(TARGET)/release/photinus-bots
+CLIENTS := tests/clients/pomelo
 RUST := $(shell find crates -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
 LOCKED := $(if $(CI),--locked)
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 SECONDS ?= 30
 ROW ?= *
+CASES ?= all
 # The oldest that Rust's own library runs on (glibc 2.17): every Linux that still gets updates.
 MANYLINUX := manylinux2014
 
@@ -33,8 +35,14 @@ MAIN = $(firstword $(if $(PYTHON),$(shell command -v $(PYTHON))) $(foreach v,$(V
 	$(shell python3 -c 'import ensurepip, sys, venv; sys.version_info > (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null))
 MAIN_VERSION = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-# $(call absent,3.12): says that this one is not at hand.
-absent = echo "== SKIPPED: no Python $(1) with venv on PATH or under pyenv: pyenv install $(1)"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)
+# Autobahn's tests of WebSocket were never brought to a later one.
+PYTHON2 = $(shell for p in python2.7 "$$(pyenv root 2>/dev/null)"/versions/2.7.*/bin/python2.7; do \
+	"$$p" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
+
+# $(call skipped,WHAT): says what is not at hand.
+skipped = echo "== SKIPPED: $(1)"; $(if $(CI),echo "CI=true allows no skips"; exit 1;)
+# $(call absent,3.12): the same of a Python.
+absent = $(call skipped,no Python $(1) with venv on PATH or under pyenv: pyenv install $(1))
 
 # The TypeScript client is built and tested where there is a Node.js that it runs on.
 CLIENT := clients/typescript
@@ -68,9 +76,13 @@ help: ## this list
 demo: setup $(BOTS) ## a chat-and-walk world with 200 bots and a live table; Ctrl-C or DEMO_SECONDS=10 ends it
 	@[ ! -t 0 ] || set -m; .venv/bin/python -m examples.chat --bots $(BOTS); exit
 
-test: setup test-rust test-loom test-client test-others ## the tests: Rust, loom's models, TypeScript, Python on every version at hand
+test: setup clients test-rust test-loom test-client test-others test-websocket ## the tests: Rust, loom's models, TypeScript, Python on every version at hand
 	@echo "== pytest on $(MAIN_VERSION)"
 	.venv/bin/pytest -n auto
+
+conformance: setup ## Autobahn's tests of WebSocket, all or [CASES=quick] without compression; all: docs/conformance.md
+	@$(if $(PYTHON2),$(MAKE) --no-print-directory build/autobahn/.packages,$(call skipped,no Python 2.7 for Autobahn: pyenv install 2.7.18))
+	$(if $(PYTHON2),.venv/bin/python -m tests.conformance build/autobahn/bin/wstest --cases $(CASES))
 
 bench: setup $(BOTS) ## the benchmarks [ROW=glob]: one table, and build/bench.json
 	.venv/bin/python -m bench --bots $(BOTS) --row '$(ROW)'
@@ -85,7 +97,7 @@ wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at
 
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test bench wheels setup lint fmt fuzz clean tools test-rust test-loom test-client test-others
+.PHONY: help demo test conformance bench wheels setup clients lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools
@@ -106,6 +118,15 @@ test-others: setup
 	@$(foreach v,$(filter-out $(MAIN_VERSION),$(VERSIONS)),$(if $(call python,$v),\
 		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto;,\
 		$(call absent,$v)))
+
+test-websocket:
+	@echo "== conformance of WebSocket"
+	@$(MAKE) --no-print-directory conformance CASES=quick
+
+# Clients of others that the tests run, in Node.js and in a browser.
+clients:
+	@$(if $(shell command -v npm),$(MAKE) --no-print-directory $(CLIENTS)/node_modules/.package-lock.json,\
+		$(call skipped,no npm for the clients of $(CLIENTS): apt-get install nodejs npm))
 
 lint: setup .venv/.lint tools ## every linter and type checker
 	.venv/bin/ruff check --quiet .
@@ -130,11 +151,11 @@ fmt: .venv/.lint tools ## format Python, Rust and TypeScript
 	cargo fmt
 	@$(call client,fmt)
 
-fuzz: tools ## fuzz the codecs for SECONDS=30 in all
+fuzz: tools ## fuzz the codecs and layers for SECONDS=30 in all
 	fuzz/run $(SECONDS)
 
 clean: ## remove everything that was built
-	rm -rf .venv build target fuzz/target .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build target fuzz/target $(CLIENTS)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f python/photinus/_native.*.so
 	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/build
 
@@ -172,6 +193,20 @@ $(CLIENT)/dist/photinus.js: $(CLIENT)/node_modules/.package-lock.json $(wildcard
 
 build/venv-wheels/.packages: pyproject.toml | tools
 	$(call install,build/venv-wheels,$(MAIN),wheels)
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json
+	@echo "== $(CLIENTS)"
+	@cd $(CLIENTS) && npm ci --ignore-scripts --silent
+	@touch $@
+
+build/venv-python2/.packages: pyproject.toml | tools
+	$(call install,build/venv-python2,$(MAIN),python2)
+
+build/autobahn/.packages: tests/conformance/requirements.txt build/venv-python2/.packages
+	@echo "== build/autobahn: packages for Python 2.7"
+	@build/venv-python2/bin/virtualenv --quiet --clear --python "$(PYTHON2)" build/autobahn
+	@build/autobahn/bin/python -W ignore -m pip install --quiet --no-python-version-warning -r $<
+	@touch $@
 
 build/venv-%/.packages: pyproject.toml
 	$(call install,build/venv-$*,$(call python,$*),test)

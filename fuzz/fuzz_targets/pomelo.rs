@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use photinus_fuzz::{encode, packets, read, Said, Stream};
-use photinus_proto::codec::{Kind, Protocol, Route};
+use photinus_proto::codec::{Flags, Kind, Message, Outgoing, Protocol, Route};
 
 const OPENING: &[u8] = b"\x01\0\0\x02{}\x02\0\0\0";
 
@@ -52,13 +52,17 @@ fuzz_target!(|input: Input| {
         assert!(input.compress || compressed == 0);
         let mut again = vec![4, 0, 0, 0, kind | compressed];
         if packet.kind == Kind::Request {
-            // An id may be written with zeros to spare, so it is compared by its value only.
+            // The answer carries the bytes of the id, whatever they are.
             let digits = &frame[5..name.start - 1];
-            let value = digits
-                .iter()
-                .rev()
-                .fold(0u64, |sum, byte| sum << 7 | u64::from(byte & 0x7f));
-            assert_eq!(value, u64::from(packet.id));
+            let answer = Message {
+                kind: Outgoing::Response { id: packet.id },
+                name: "",
+                number: 0,
+                index: 0,
+                body: b"",
+                flags: Flags::default(),
+            };
+            assert_eq!(&encode(&protocol, &answer).unwrap()[5..], digits);
             again.extend(digits);
         }
         again.push(name.len() as u8);

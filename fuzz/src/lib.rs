@@ -1,8 +1,11 @@
 //! What holds for every codec and any input: the promises of `Protocol::decode` and `encode`.
 
 use arbitrary::Arbitrary;
+use photinus_proto::codec::photinus::{Status, Welcome};
 use photinus_proto::codec::{Decoded, Flags, Message, Outgoing, Packet, Peer, Protocol, Route};
 use photinus_proto::error::WireError;
+
+pub mod websocket;
 
 /// What one connection sends, and in which pieces it comes.
 #[derive(Debug, Arbitrary)]
@@ -32,6 +35,14 @@ pub fn read(protocol: &Protocol, stream: &Stream) -> Read {
     whole
 }
 
+/// What hellos are answered with.
+const WELCOME: Welcome = Welcome {
+    status: Status::New,
+    clock: 1,
+    rate: 1_000_000,
+    resume: None,
+};
+
 fn drive(protocol: &Protocol, bytes: &[u8], pieces: &[usize]) -> Read {
     let mut peer = protocol.peer();
     assert!(std::mem::size_of::<Peer>() <= 16);
@@ -50,6 +61,10 @@ fn drive(protocol: &Protocol, bytes: &[u8], pieces: &[usize]) -> Read {
                 }
                 Ok(frame) => {
                     let consumed = check(&frame, input);
+                    if let (Decoded::Hello { .. }, Protocol::Photinus(options)) = (&frame, protocol)
+                    {
+                        options.welcome(&mut peer, &WELCOME, &mut read.reply);
+                    }
                     start += consumed;
                     read.frames.push((start, frame));
                 }
@@ -70,7 +85,17 @@ fn drive(protocol: &Protocol, bytes: &[u8], pieces: &[usize]) -> Read {
 fn check(frame: &Decoded, input: &[u8]) -> usize {
     let consumed = match frame {
         Decoded::Incomplete { .. } => unreachable!(),
-        Decoded::Opened { consumed } | Decoded::Control { consumed } => *consumed,
+        Decoded::Opened { consumed }
+        | Decoded::Control { consumed }
+        | Decoded::Hello { consumed, .. }
+        | Decoded::Heartbeat { consumed, .. }
+        | Decoded::Leave { consumed } => *consumed,
+        Decoded::Named { consumed, name } => {
+            assert!(!name.is_empty());
+            assert_eq!(name.end, *consumed);
+            std::str::from_utf8(&input[name.clone()]).unwrap();
+            *consumed
+        }
         Decoded::Packet { consumed, packet } => {
             assert!(packet.body.start <= packet.body.end);
             assert_eq!(packet.body.end, *consumed);
@@ -80,8 +105,6 @@ fn check(frame: &Decoded, input: &[u8]) -> usize {
             }
             *consumed
         }
-        // photinus' own, which has no target here.
-        other => panic!("{other:?}"),
     };
     assert!(consumed > 0 && consumed <= input.len());
     consumed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from types import TracebackType
 from typing import Self
@@ -20,9 +21,19 @@ class Ended(Exception):
 
 
 class Client:
-    """Speaks the protocol of the listener's URL; with `hello` its handshake, if it has one, is done first."""
+    """Speaks the protocol of the listener's URL; with `hello` its handshake, if it has one, is done first. `preface`
+    is what a balancer says in front of everything."""
 
-    def __init__(self, url: str, *, hello: bool = True, receive_buffer: int = 0, source: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        hello: bool = True,
+        receive_buffer: int = 0,
+        source: str = "",
+        preface: bytes = b"",
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         parts = urlsplit(url)
         family = socket.AF_INET6 if ":" in str(parts.hostname) else socket.AF_INET
         self.protocol = parse_qs(parts.query)["protocol"][0]
@@ -41,7 +52,12 @@ class Client:
             raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = bytearray()
-        self.wire = open_door(self.socket, url)
+        try:
+            self.socket.sendall(preface)
+            self.wire = open_door(self.socket, url, context)
+        except BaseException:
+            self.socket.close()
+            raise
         # TLS has taken the descriptor over.
         self.socket = self.wire.socket
         if hello and self.protocol in ("pomelo", "photinus"):

@@ -59,6 +59,19 @@ class Length:
         return Said("message", _cut(data, end)[self.size :])
 
 
+class Plain:
+    """A message of a WebSocket is a packet."""
+
+    has_errors = False
+    serializer = "msgpack"
+
+    def packet(self, body: bytes, route: str = "go") -> bytes:
+        return body
+
+    def take(self, data: bytearray) -> Said | None:
+        return Said("message", _cut(data, len(data))) if data else None
+
+
 class Firefly:
     has_errors = False
     serializer = "msgpack"
@@ -149,6 +162,7 @@ def codec_of(protocol: str) -> Codec:
         "length2": Length(2),
         "length4": Length(4),
         "firefly": Firefly(),
+        "plain": Plain(),
         "pomelo": Pomelo(),
         "photinus": Photinus(),
     }

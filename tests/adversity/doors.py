@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 
 import trustme
 from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
@@ -40,7 +41,8 @@ class WebSocket(Wire):
 
     def __init__(self, plain: socket.socket, url: str) -> None:
         super().__init__(plain)
-        self.protocol = ClientProtocol(parse_uri(url), max_size=None)
+        offers = [ClientPerMessageDeflateFactory()] if "deflate=1" in url else None
+        self.protocol = ClientProtocol(parse_uri(url), max_size=None, extensions=offers)
         self.protocol.send_request(self.protocol.connect())
         self._messages: deque[bytes] = deque()
         while self.protocol.state is State.CONNECTING:
@@ -79,12 +81,16 @@ class WebSocket(Wire):
                 self.socket.sendall(data)
 
 
-def open_door(plain: socket.socket, url: str) -> Wire:
+def open_door(plain: socket.socket, url: str, context: ssl.SSLContext | None = None) -> Wire:
     """Through the door of this listener's URL, on a connected socket."""
     scheme = url.split("://", maxsplit=1)[0]
     if scheme in ("tls", "wss"):
-        plain = trusting().wrap_socket(plain, server_hostname="localhost")
-    return WebSocket(plain, url) if scheme in ("ws", "wss") else Wire(plain)
+        plain = (context or trusting()).wrap_socket(plain, server_hostname="localhost")
+    try:
+        return WebSocket(plain, url) if scheme in ("ws", "wss") else Wire(plain)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def trusting() -> ssl.SSLContext:
@@ -108,17 +114,39 @@ def certified() -> TlsSection:
 
 
 def issue(folder: Path) -> TlsSection:
-    """A new certificate in this folder."""
+    """A new certificate in this folder, in two files."""
     certificate = _authority().issue_cert("localhost", "127.0.0.1", "::1", key_type=trustme.KeyType.ECDSA)
-    section = TlsSection(certificate=folder / "chain.pem", key=folder / "key.pem")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    key.write_bytes(certificate.private_key_pem.bytes())
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    return TlsSection(certificate=chain, key=key)
+
+
+def renew(folder: Path) -> TlsSection:
+    """The same in one file, which takes the place of one that is there at once: nobody sees half of it."""
+    section = issue(folder)
     assert section.certificate is not None
     assert section.key is not None
-    certificate.private_key_pem.write_to_path(str(section.key))
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    section.certificate.write_bytes(chain)
-    return section
+    both = folder / "both.pem"
+    section.certificate.write_bytes(section.certificate.read_bytes() + section.key.read_bytes())
+    section.certificate.replace(both)
+    return TlsSection(certificate=both, key=both)
 
 
 @cache
 def _authority() -> trustme.CA:
     return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+def known() -> ssl.SSLContext:
+    """A client's context that shows a certificate of this process's authority."""
+    context = trusting()
+    _authority().issue_cert("player@example.com").configure_cert(context)
+    return context
+
+
+def stranger() -> ssl.SSLContext:
+    """The same of an authority that no server knows."""
+    context = trusting()
+    trustme.CA().issue_cert("player@example.com").configure_cert(context)
+    return context

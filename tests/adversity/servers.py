@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +25,8 @@ from tests.adversity.doors import certified
 
 T = TypeVar("T")
 
+# Unless the test says for how long.
+RESUMES = re.compile("photinus(?!.*resume=)")
 LOOPS = ("own", "asyncio", "uvloop")
 
 
@@ -76,10 +81,33 @@ class Server:
         self._ready = threading.Event()
         self._stop: asyncio.Event
 
-    def connect(self, protocol: str = "pomelo", *, hello: bool = True, receive_buffer: int = 0) -> Client:
-        client = Client(self.address(protocol), hello=hello, receive_buffer=receive_buffer)
+    def connect(
+        self,
+        protocol: str = "pomelo",
+        *,
+        hello: bool = True,
+        receive_buffer: int = 0,
+        source: str = "",
+        preface: bytes = b"",
+        context: ssl.SSLContext | None = None,
+    ) -> Client:
+        client = Client(
+            self.address(protocol),
+            hello=hello,
+            receive_buffer=receive_buffer,
+            source=source,
+            preface=preface,
+            context=context,
+        )
         self.clients.append(client)
         return client
+
+    def raw(self, protocol: str = "pomelo", *, source: str = "") -> socket.socket:
+        """A connection without a word said, in front of the listener's door."""
+        _, _, place = self.address(protocol).partition("://")
+        client = Client(f"tcp://{place}", hello=False, source=source)
+        self.clients.append(client)
+        return client.socket
 
     def address(self, protocol: str) -> str:
         return next(address for address in self.node.addresses if f"protocol={protocol}" in address)
@@ -178,14 +206,17 @@ def serve(
     loop: str = "own",
     host: str = "127.0.0.1",
     scheme: str = "tcp",
+    tls: TlsSection | None = None,
+    path: str = "",
 ) -> Iterator[Server]:
     """Serves these protocols (with their options), or all, through one kind of door; at the end all
     clients leave, and what was opened must have been closed."""
-    tls = certified() if scheme in ("tls", "wss") else TlsSection()
+    if tls is None:
+        tls = certified() if scheme in ("tls", "wss") else TlsSection()
     config = Config(engine=EngineSection(threads=threads), limits=limits or Limits(), tls=tls)
     # A session that was cut and does not come back ends soon.
     listen = [
-        f"{scheme}://{host}:0?protocol={protocol}" + "&resume=1" * (protocol == "photinus")
+        f"{scheme}://{host}:0{path}?protocol={protocol}" + "&resume=1" * (RESUMES.match(protocol) is not None)
         for protocol in protocols or ALL
     ]
     server = Server(app, listen, config, loop)

@@ -37,6 +37,18 @@ def test_many_packets_in_one_piece_and_in_small_ones(protocol: str, scheme: str)
             assert [client.hear().body for _ in bodies] == bodies
 
 
+@pytest.mark.parametrize("protocol", ALL)
+def test_deflated_both_ways(protocol: str) -> None:
+    with serve(echoing().app, f"{protocol}&deflate=1", scheme="ws") as server:
+        clients = [server.connect(protocol) for _ in range(2)]
+        for size in (0, 1, 127, 128, 4000, 65535):
+            body = b"all work and no play " * (size // 20 + 1)
+            for client in clients:
+                assert client.ask(body[:size]).body == body[:size]
+        sent = server.counts("bytes_in", "bytes_out")
+        assert max(sent.values()) < 60_000
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_broadcasts_and_a_kick(scheme: str) -> None:
     world = echoing()

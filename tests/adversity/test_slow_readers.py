@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+
 import pytest
 
 from photinus import Group
 from photinus.config import Limits
+from tests.adversity.clients import DEADLINE
 from tests.adversity.codecs import ALL, reason_of
+from tests.adversity.doors import SCHEMES
 from tests.adversity.servers import echoing, serve
 
 pytestmark = pytest.mark.timeout(30)
@@ -50,6 +56,38 @@ def test_a_client_that_never_reads(protocol: str) -> None:
         )
         session.send(1, b"into the void")
         assert server.node.statistics()["loop"]["dropped_closed"] == 1
+        assert [reader.ask(b"still here").body for reader in readers] == [b"still here"] * len(readers)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_byte_a_second_while_broadcasts_run(scheme: str) -> None:
+    """It reads, and is too slow all the same; what waits for it stays bounded, and the others are told everything."""
+    group = Group("crowd")
+    world = echoing()
+    with serve(world.app, "photinus", scheme=scheme, limits=Limits(outbound_session_bytes=WAITING)) as server:
+        readers = [server.connect("photinus") for _ in range(3)]
+        slow = server.connect("photinus", receive_buffer=4096)
+        for client in (*readers, slow):
+            assert client.ask(b"here").body == b"here"
+        server.call(lambda: [group.add(session) for session in world.sessions])
+        bare = socket.socket(fileno=os.dup(slow.socket.fileno()))
+        with bare:
+            bare.settimeout(DEADLINE)
+            read_at = sent = 0
+            began = time.monotonic()
+            while not server.count("closed_slow"):
+                assert sent < 20_000, "nobody was too slow"
+                news = [b"%d:" % number + bytes(NEWS_BYTES) for number in range(sent, sent + BATCH)]
+                server.send([group], news)
+                for reader in readers:
+                    assert [reader.hear().body for _ in news] == news
+                sent += BATCH
+                if time.monotonic() > began + read_at:
+                    assert len(bare.recv(1)) == 1
+                    read_at += 1
+                assert server.count("waiting_out_bytes") <= WAITING + ENCODED + BATCH * (NEWS_BYTES + 200)
+        server.until(lambda: world.ends == [("server", "slow")])
+        assert server.ends() == {"slow": 1}
         assert [reader.ask(b"still here").body for reader in readers] == [b"still here"] * len(readers)
 
 

@@ -147,7 +147,7 @@ def _pomelo_server(listener: Listener, outcome: Outcome) -> Reader:
     stages: list[dict[int, int]] = [
         {HANDSHAKE: 8192},
         {ACK: 64, HEARTBEAT: 64},
-        {DATA: listener.max_payload + 262, HEARTBEAT: 64},
+        {DATA: listener.max_payload + 261, HEARTBEAT: 64},
     ]
     refusals = [_package(HANDSHAKE, b'{"code":500,"sys":{}}'), b"", b""]
     stage = 0
@@ -209,13 +209,13 @@ def _pomelo_message(body: bytes, listener: Listener) -> Json:
 
 
 def _pop_id(data: bytes) -> tuple[int, bytes]:
-    size = next((at + 1 for at, byte in enumerate(data[:5]) if byte < 128), None)
+    size = next((at + 1 for at, byte in enumerate(data[:4]) if byte < 128), None)
     if size is None:
         raise WireError("bad-frame")
     number = sum((byte & 127) * 128**at for at, byte in enumerate(data[:size]))
-    if number >= 2**32:
-        raise WireError("bad-frame")
-    return number, data[size:]
+    # With zeros to spare, how many bytes there were is a part of it: the answer has the same ones.
+    spare = size > 1 and data[size - 1] == 0
+    return number + 2**28 * size * spare, data[size:]
 
 
 def _pomelo_client(outcome: Outcome) -> Reader:
@@ -281,8 +281,9 @@ def _package(kind: int, body: bytes) -> bytes:
 
 
 def _id(number: int) -> bytes:
+    size, number = divmod(number, 2**28)
     digits = [number & 127]
-    while number := number >> 7:
+    while (number := number >> 7) or len(digits) < size:
         digits[-1] |= 128
         digits.append(number & 127)
     return bytes(digits)

@@ -98,9 +98,11 @@ impl ListenUrl {
         let websocket = match over_websocket {
             false => None,
             true => {
+                let stream = (4 * max_payload).max(LEAST_MESSAGE);
                 let (content, most) = match name {
                     "plain" => (Content::Messages, max_payload),
-                    _ => (Content::Stream, (4 * max_payload).max(LEAST_MESSAGE)),
+                    "pomelo" => (Content::Packages, stream),
+                    _ => (Content::Stream, stream),
                 };
                 let options = websocket::Options::from_url(content, most, path, &mut options);
                 Some(options.map_err(|error| wrong(&error.to_string()))?)

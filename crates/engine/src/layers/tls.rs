@@ -1,4 +1,7 @@
 //! TLS, the server's side: rustls without buffers of its own, so that an idle connection owns none.
+//!
+//! rustls remembers positions in what it was given and has not let go of. So it is given exactly that
+//! with every call ([`Tls::held`]), also to write; and after an error nothing is asked of it any more.
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
@@ -15,9 +18,10 @@ const HELD_LIMIT: usize = (64 << 10) + 2 * RECORD_BYTES;
 pub struct Tls {
     /// Boxed: a WebSocket or a PROXY header alone should not pay for it.
     connection: Box<UnbufferedServerConnection>,
-    /// What has come of a record that is not whole.
+    /// What has come of a record that is not whole, or of a handshake message in several of them.
     held: Vec<u8>,
     ended: bool,
+    failed: bool,
 }
 
 impl Tls {
@@ -26,6 +30,7 @@ impl Tls {
             connection: Box::new(UnbufferedServerConnection::new(config)?),
             held: Vec::new(),
             ended: false,
+            failed: false,
         })
     }
 
@@ -48,22 +53,28 @@ impl Tls {
         out: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<bool, &'static str> {
-        if self.held.is_empty() {
-            let taken = self.process(input, out, wire)?;
-            if taken < input.len() {
-                self.held.extend_from_slice(&input[taken..]);
-            }
-        } else {
-            let mut held = std::mem::take(&mut self.held);
-            held.extend_from_slice(input);
-            let taken = self.process(&mut held, out, wire)?;
-            held.drain(..taken);
-            if !held.is_empty() {
-                self.held = held;
-            }
-        }
-        if self.held.len() > HELD_LIMIT {
+        if self.failed {
             return Err("bad-tls");
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let processed = if held.is_empty() {
+            let processed = self.process(input, out, wire);
+            if let Ok(taken) = processed {
+                held.extend_from_slice(&input[taken..]);
+            }
+            processed
+        } else {
+            held.extend_from_slice(input);
+            let processed = self.process(&mut held, out, wire);
+            held.drain(..processed.unwrap_or(0));
+            processed
+        };
+        if processed.is_err() || held.len() > HELD_LIMIT {
+            self.failed = true;
+            return Err("bad-tls");
+        }
+        if !held.is_empty() {
+            self.held = held;
         }
         Ok(self.ended)
     }
@@ -104,7 +115,7 @@ impl Tls {
                 // Early data is not offered.
                 Ok(_) => done = true,
                 Err(_) => {
-                    self.say_alert(wire);
+                    self.say_alert(&mut input[taken + discard..], wire);
                     return Err("bad-tls");
                 }
             }
@@ -116,10 +127,10 @@ impl Tls {
         }
     }
 
-    /// After an error rustls has an alert to be sent.
-    fn say_alert(&mut self, wire: &mut Vec<u8>) {
+    /// After an error rustls may have an alert to be sent. `rest` is what it has not let go of.
+    fn say_alert(&mut self, rest: &mut [u8], wire: &mut Vec<u8>) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            self.connection.process_tls_records(&mut []).state
+            self.connection.process_tls_records(rest).state
         {
             append(wire, RECORD_OVERHEAD, |room| match data.encode(room) {
                 Ok(count) => Ok(count),
@@ -131,10 +142,13 @@ impl Tls {
 
     /// Appends the records of these bytes; nothing before the handshake is done.
     pub fn write(&mut self, bytes: &[u8], wire: &mut Vec<u8>) {
+        if self.failed {
+            return;
+        }
         let records = bytes.len() / RECORD_BYTES + 1;
         let most = bytes.len() + records * RECORD_OVERHEAD;
         loop {
-            match self.connection.process_tls_records(&mut []).state {
+            match self.connection.process_tls_records(&mut self.held).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     return append(wire, most, |room| match traffic.encrypt(bytes, room) {
                         Ok(count) => Ok(count),
@@ -159,8 +173,11 @@ impl Tls {
 
     /// Appends the word that nothing more will come.
     pub fn close(&mut self, wire: &mut Vec<u8>) {
+        if self.failed {
+            return;
+        }
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-            self.connection.process_tls_records(&mut []).state
+            self.connection.process_tls_records(&mut self.held).state
         {
             append(wire, RECORD_OVERHEAD, |room| {
                 match traffic.queue_close_notify(room) {

@@ -68,7 +68,7 @@ impl<B: Back> Reactor<B> {
         self.write_now(at, &frame);
     }
 
-    /// Heartbeats: ours are sent by the clock; a peer that was silent for two intervals is gone,
+    /// Heartbeats: ours are sent by the clock; a peer that was silent for too many intervals is gone,
     /// unless it is us who do not read it.
     pub(super) fn beat(&mut self) {
         for listener in 0..self.listeners.len() {
@@ -87,7 +87,8 @@ impl<B: Back> Reactor<B> {
                 if connection.stage != Stage::Open {
                     continue;
                 }
-                if now.saturating_sub(connection.heard) > 2 * interval && !connection.readable {
+                let silent = now.saturating_sub(connection.heard);
+                if silent > protocol.patience() * interval && !connection.readable {
                     self.close(at, By::Network, "heartbeat");
                     continue;
                 }

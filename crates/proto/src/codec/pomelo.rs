@@ -35,7 +35,11 @@ const PUSH: u8 = 3 << 1;
 
 const ROUTE_LIMIT: usize = 255;
 /// The most that stands before a payload in a data package: flag, id, route's length, route.
-const MESSAGE_HEAD_LIMIT: usize = 1 + 5 + 1 + ROUTE_LIMIT;
+const MESSAGE_HEAD_LIMIT: usize = 1 + ID_BYTES + 1 + ROUTE_LIMIT;
+/// Of an id: two hundred million requests.
+const ID_BYTES: usize = 4;
+/// Where the number of an id's bytes stands, if there are zeros to spare.
+const ID_BITS: u32 = 7 * ID_BYTES as u32;
 
 pub(super) const HEARTBEAT: [u8; HEAD] = [HEARTBEAT_TYPE, 0, 0, 0];
 
@@ -230,18 +234,19 @@ fn welcome(heartbeat: u32, format: Format) -> Box<[u8]> {
         .into()
 }
 
-/// LEB128: seven bits a byte, the least significant first; at most 32 bits in at most five bytes.
+/// LEB128: seven bits a byte, the least significant first. The answer has to carry the same bytes, since
+/// there are clients that put the most significant first (4.9), so that what is a zero to spare to us is
+/// none to them: how many bytes there were is then kept, too.
 #[inline]
 fn read_id(frame: &[u8], at: &mut usize) -> Result<u32, WireError> {
     let mut id = 0u32;
-    for shift in [0, 7, 14, 21, 28] {
+    for length in 1..=ID_BYTES as u32 {
         let byte = *frame.get(*at).ok_or(WireError::BadFrame)?;
         *at += 1;
-        let bits = u32::from(byte & 0x7f);
-        if shift == 28 && bits > 0xf {
-            return Err(WireError::BadFrame);
+        id |= u32::from(byte & 0x7f) << (7 * (length - 1));
+        if byte == 0 && length > 1 {
+            return Ok(id | length << ID_BITS);
         }
-        id |= bits << shift;
         if byte < 0x80 {
             return Ok(id);
         }
@@ -266,15 +271,16 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Enc
     }
 }
 
-fn encode_answer(flag: u8, mut id: u32, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut head = [flag, 0, 0, 0, 0, 0];
+fn encode_answer(flag: u8, id: u32, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut head = [flag, 0, 0, 0, 0];
+    let (mut rest, length) = (id & ((1 << ID_BITS) - 1), (id >> ID_BITS) as usize);
     let mut at = 1;
-    while id >= 0x80 {
-        head[at] = id as u8 | 0x80;
-        id >>= 7;
+    while at < ID_BYTES && (rest >= 0x80 || at < length) {
+        head[at] = rest as u8 | 0x80;
+        rest >>= 7;
         at += 1;
     }
-    head[at] = id as u8;
+    head[at] = rest as u8;
     append(DATA, &[&head[..=at], body], out)
 }
 

@@ -3,7 +3,7 @@
 use super::super::{
     Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Peer, Protocol, Route,
 };
-use super::{HANDSHAKE_LIMIT, HEARTBEAT, REFUSAL};
+use super::{encode_answer, HANDSHAKE_LIMIT, HEAD, HEARTBEAT, REFUSAL, RESPONSE};
 use crate::compress::Algorithm;
 use crate::error::{EncodeError, WireError};
 
@@ -197,31 +197,35 @@ fn with_the_option_bit_4_is_pitayas() {
 }
 
 #[test]
-fn ids_are_of_32_bits_in_at_most_five_bytes() {
+fn an_answer_carries_the_bytes_of_the_id() {
     let id = |digits: &[u8]| match data(&[&[0], digits, &[0]].concat())? {
         Decoded::Packet { packet, .. } => Ok(packet.id),
         other => panic!("{other:?}"),
     };
-    assert_eq!(id(&[0]), Ok(0));
     assert_eq!(id(&[0x80, 0x01]), Ok(128));
-    assert_eq!(id(&[0x81, 0x80, 0x00]), Ok(1));
-    assert_eq!(id(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(u32::MAX));
-    assert_eq!(
-        id(&[0xff, 0xff, 0xff, 0xff, 0x1f]),
-        Err(WireError::BadFrame)
-    );
+    for digits in [
+        &[0][..],
+        &[0x7f],
+        &[0x80, 0x01],
+        &[0x80, 0x00],
+        &[0x81, 0x80, 0x00],
+        &[0x81, 0x80, 0x80, 0x00],
+        &[0xff, 0xff, 0xff, 0x7f],
+    ] {
+        let id = id(digits).unwrap();
+        let mut answer = Vec::new();
+        encode_answer(RESPONSE, id, b"", &mut answer).unwrap();
+        assert_eq!(&answer[HEAD + 1..], digits);
+    }
+    assert_eq!(id(&[0x80, 0x80, 0x80, 0x80, 0]), Err(WireError::BadFrame));
     assert_eq!(id(&[0x80; 6]), Err(WireError::BadFrame));
-    assert_eq!(
-        id(&[0x80, 0x80, 0x80, 0x80, 0x80, 0]),
-        Err(WireError::BadFrame)
-    );
 }
 
 #[test]
 fn the_limit_is_of_the_payload_alone() {
     let route = [b'r'; 255];
     let framed = |payload: &[u8]| {
-        let body = [&[0, 0xff, 0xff, 0xff, 0xff, 0x0f, 255], &route[..], payload].concat();
+        let body = [&[0, 0xff, 0xff, 0xff, 0x7f, 255], &route[..], payload].concat();
         let head = [4, 0, (body.len() >> 8) as u8, body.len() as u8];
         Connection::open(5).decode(&[&head[..], &body].concat())
     };

@@ -299,7 +299,7 @@ impl Decoding<'_> {
         if self.peer.message.is_some() || (head.is_deflated && self.peer.deflate.is_none()) {
             return Err(WireError::BadFrame);
         }
-        if kind == Kind::Text && self.options.content == Content::Stream {
+        if kind == Kind::Text && self.options.content.is_stream() {
             return Err(WireError::TextFrame);
         }
         self.begin_frame(
@@ -349,7 +349,7 @@ impl Decoding<'_> {
     /// where messages are packets their length is told first, so that the last frame must be known.
     #[inline]
     fn is_passed_on(&self, message: Message) -> bool {
-        !message.is_deflated && (message.is_final || self.options.content == Content::Stream)
+        !message.is_deflated && (message.is_final || self.options.content.is_stream())
     }
 
     /// What the codec `plain` has to know first, and the payload of earlier fragments.

@@ -367,6 +367,27 @@ fn what_the_server_says_is_a_message() {
 }
 
 #[test]
+fn each_of_pomelos_packages_is_a_message() {
+    let mut connection = Connection::open(Content::Packages, 1000, false);
+    connection.take(&frame(0x82, b"\x03\0\0\0\x04\0")).unwrap();
+    connection.take(&frame(0x82, b"\0\x01!")).unwrap();
+    assert_eq!(connection.out, b"\x03\0\0\0\x04\0\0\x01!");
+    let Connection {
+        options,
+        peer,
+        mut shared,
+        ..
+    } = connection;
+    let mut out = Vec::new();
+    let said = b"\x03\0\0\0\x04\0\0\x02hi\x05\0\0\0";
+    options.encode(peer.form(), &mut shared, said, &mut out);
+    assert_eq!(
+        out,
+        b"\x82\x04\x03\0\0\0\x82\x06\x04\0\0\x02hi\x82\x04\x05\0\0\0"
+    );
+}
+
+#[test]
 fn an_answer_is_of_the_kind_that_came() {
     let mut connection = Connection::messages();
     let said = |connection: &mut Connection, bytes: &[u8]| {

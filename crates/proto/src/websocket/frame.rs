@@ -1,4 +1,4 @@
-//! Frames of RFC 6455: their heads (6.3), the masks, and what a close may say (6.6).
+//! Frames of RFC 6455: their heads (6.3), the masks, and what a close may say (6.4).
 
 use crate::error::WireError;
 

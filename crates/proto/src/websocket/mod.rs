@@ -32,8 +32,18 @@ pub const MESSAGE_HEAD: usize = 5;
 pub enum Content {
     /// A stream of bytes in binary messages, wherever they begin and end.
     Stream,
+    /// From a client the same; to it each of pomelo's packages (4.2) is a message of its own, since its
+    /// clients in JavaScript look at nothing behind the first one of a message.
+    Packages,
     /// Each is a packet, text or binary; towards the codec it has a head ([`MESSAGE_HEAD`]).
     Messages,
+}
+
+impl Content {
+    /// What comes is bytes of the protocol's, and messages mean nothing to it.
+    fn is_stream(self) -> bool {
+        matches!(self, Content::Stream | Content::Packages)
+    }
 }
 
 /// What a connection is after a call of [`Options::decode`].

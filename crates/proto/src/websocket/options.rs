@@ -10,6 +10,9 @@ use crate::error::OptionError;
 /// turn: as much again as the longest packet is unless configured.
 const STREAM_SLACK: usize = 65_536;
 
+/// Of pomelo's packages (4.2): a type, and three bytes that count the body.
+const PACKAGE_HEAD: usize = 4;
+
 /// What a listener's connections have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -27,7 +30,7 @@ impl Options {
     /// it can be: any path, any origin, no compression.
     pub fn new(content: Content, max_payload: usize) -> Options {
         let beside = match content {
-            Content::Stream => STREAM_SLACK,
+            Content::Stream | Content::Packages => STREAM_SLACK,
             Content::Messages => 0,
         };
         Options {
@@ -99,14 +102,24 @@ impl Options {
     }
 
     /// Appends what the codec has written, `bytes`, as messages: one of all, or, where messages are
-    /// packets, one of each. Depends on nothing but the arguments.
+    /// packages or packets, one of each. Depends on nothing but the arguments.
     #[inline]
     pub fn encode(&self, form: Form, shared: &mut Shared, bytes: &[u8], out: &mut Vec<u8>) {
         match self.content {
             Content::Stream if bytes.is_empty() => {}
             Content::Stream => write_message(Kind::Binary, form, shared, bytes, out),
+            Content::Packages => write_packages(form, shared, bytes, out),
             Content::Messages => write_messages(form, shared, bytes, out),
         }
+    }
+}
+
+fn write_packages(form: Form, shared: &mut Shared, mut bytes: &[u8], out: &mut Vec<u8>) {
+    while let Some(&[_, high, middle, low]) = bytes.first_chunk() {
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        let (package, rest) = bytes.split_at(bytes.len().min(PACKAGE_HEAD + length));
+        write_message(Kind::Binary, form, shared, package, out);
+        bytes = rest;
     }
 }
 
