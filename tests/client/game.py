@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from photinus import App, Closed, Node, Refused, Routes, Session
-from photinus.config import Config, Limits
+from photinus.config import Config, EngineSection, Limits
 from tests.adversity.doors import certified
 
 SCHEMES = ("tcp", "tls", "ws", "wss")
@@ -99,8 +99,10 @@ class World:
 
 
 @asynccontextmanager
-async def serving(world: World, *urls: str, limits: Limits | None = None) -> AsyncIterator[Node]:
-    config = Config(tls=certified(), limits=Limits() if limits is None else limits)
+async def serving(
+    world: World, *urls: str, limits: Limits | None = None, engine: EngineSection | None = None
+) -> AsyncIterator[Node]:
+    config = Config(tls=certified(), limits=limits or Limits(), engine=engine or EngineSection())
     async with Node(world.app, listen=urls, config=config) as node:
         yield node
 

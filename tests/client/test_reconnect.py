@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from photinus.client import Change, Client, Cut, Gap, Renewed, Resumed, Waiting, connect
 from photinus.client.reconnecting import FIRST_SECONDS, LONGEST_SECONDS, pauses
-from photinus.config import Limits
+from photinus.config import EngineSection, Limits
 from photinus.errors import ConnectionLost, HandshakeRefused, SessionLost
 from tests.adversity.doors import trusting
 from tests.client.game import SCHEMES, Number, Text, World, serving, until
@@ -81,6 +81,40 @@ async def test_nothing_is_lost_and_nothing_comes_twice(scheme: str, seed: int) -
         assert relay.connections > 3
         assert set(world.resumed) == {False}
         assert len(world.sessions) == 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_each_finds_its_session_on_whichever_reactor_it_is(scheme: str) -> None:
+    """A new connection is given to the reactor with the fewest, which seldom is the one where its session lives."""
+    world = World()
+    engine = EngineSection(threads=4)
+    async with (
+        serving(world, f"{scheme}://127.0.0.1:0", engine=engine) as node,
+        relaying(node.addresses[0]) as relay,
+        AsyncExitStack() as all_of_them,
+    ):
+        clients = [
+            await all_of_them.enter_async_context(connect(relay.url, ssl=trusting(), timeout=20)) for _ in range(12)
+        ]
+        asked = 0
+        for turn in range(5):
+            heard = [client.subscribe("pushed", Text) for client in clients]
+            asking: list[Awaitable[object]] = []
+            for client in clients:
+                await client.notify("push", Text(str(turn)))
+                asking.append(client.request("count", Number(asked), Number, timeout=20))
+                asked += 1
+            relay.cut()
+            await asyncio.gather(*asking)
+            for subscription in heard:
+                assert [(await anext(subscription)).text for _ in range(10)] == [f"{turn} {at}" for at in range(10)]
+                subscription.close()
+        assert sorted(world.counted) == list(range(asked))
+        assert len(world.sessions) == len(clients)
+        assert set(world.resumed) == {False}
+        counts = node.statistics()["engine"]
+        assert counts["resumed"] >= 4 * len(clients)
+        assert (counts["sessions"], counts["resumed_with_gap"]) == (len(clients), 0)
 
 
 async def test_what_is_said_meanwhile_is_sent_afterwards() -> None:
