@@ -8,6 +8,7 @@ import { encode } from "@msgpack/msgpack";
 import { open } from "../src/client.js";
 import {
     BufferFull,
+    ConnectionLost,
     HandshakeRefused,
     Kicked,
     ProtocolError,
