@@ -46,6 +46,7 @@ absent = $(call skipped,no Python $(1) with venv on PATH or under pyenv: pyenv i
 
 # The TypeScript client is built and tested where there is a Node.js that it runs on.
 CLIENT := clients/typescript
+PAGE := python/photinus/ops/playground/page
 NODE_VERSION := $(shell sed -n 's/.*"node": ">=\(.*\)".*/\1/p' $(CLIENT)/package.json)
 NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < $(NODE_VERSION) ? 1 : 0)' 2>/dev/null && command -v npm)
 # $(call client,SCRIPT): npm's script of this name; it says so where there is no Node.js.
@@ -97,7 +98,7 @@ wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at
 
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test conformance bench wheels setup clients lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
+.PHONY: help demo test conformance bench wheels setup clients playground lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools
@@ -112,6 +113,16 @@ test-loom: tools
 # Before Python's tests, which play with what is built here.
 test-client:
 	@$(if $(NODE),$(MAKE) -s --no-print-directory $(CLIENT)/dist/photinus.js; $(call client,test),$(no-node))
+	@$(if $(NODE),$(call page,cmp -s) || { echo "$(PAGE): not what $(CLIENT) builds: make playground" >&2; exit 1; })
+
+# The browser's client that the playground's page uses, with the licenses of what is in it. It is in the repository, since
+# neither the wheel nor `make setup` may need Node.js.
+playground: ## the TypeScript client for the page of `photinus dev`, after an edit of it
+	@$(if $(NODE),$(MAKE) -s --no-print-directory $(CLIENT)/dist/photinus.js; $(call page,cp),$(no-node))
+
+# $(call page,COMMAND): runs it on each built file and its place in the page's folder.
+page = { cat $(CLIENT)/node_modules/@msgpack/msgpack/LICENSE $(CLIENT)/node_modules/fflate/LICENSE > $(CLIENT)/dist/photinus.js.LICENSE && \
+	$(1) $(CLIENT)/dist/photinus.js $(PAGE)/photinus.js && $(1) $(CLIENT)/dist/photinus.js.LICENSE $(PAGE)/photinus.js.LICENSE; }
 
 # Each other version has its own environment and its own cargo folder, so that no build undoes another.
 test-others: setup

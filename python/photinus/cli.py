@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from .routes import Route
 
 if TYPE_CHECKING:
     from .ops.dev import Development
+    from .ops.playground import Playground
 
 # Where clients find a node that was told nothing: this machine's own, and nobody else's.
 DEFAULT_LISTENER = "tcp://127.0.0.1:7000"
@@ -78,7 +79,22 @@ def new(name: str) -> None:
 @CONFIG
 @LISTEN
 @NODE
-def dev(target: str | None, config_file: Path | None, listen: tuple[str, ...], name: str | None) -> None:
+@click.option(
+    "--playground",
+    "port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Where the playground's page is; 7080, or a free one if that is taken, unless told.",
+)
+@click.option("--no-playground", is_flag=True, help="No page, and no listener for it.")
+def dev(
+    target: str | None,
+    config_file: Path | None,
+    listen: tuple[str, ...],
+    name: str | None,
+    port: int | None,
+    no_playground: bool,
+) -> None:
     """Run one node of APP, and reload it when a file is saved.
 
     Without APP it is game.py, app.py or the only file with an App in this folder. Everything that
@@ -86,20 +102,28 @@ def dev(target: str | None, config_file: Path | None, listen: tuple[str, ...], n
     groups, and keep session.data; code that cannot be loaded is shown, and the old goes on. The rest
     is as with `photinus run`.
 
+    The playground is a page for this machine's own browser: each route as a form, and what comes back.
+
     Where the system does not tell of saves (folders of another machine, or of a container's host),
     WATCHFILES_FORCE_POLLING=1 in the environment looks for them three times a second.
     """
     # Not needed by a node that serves players.
     from .ops.dev import Development, the_app_here
+    from .ops.playground import Playground
 
     _log_to_stderr()
+    if no_playground and port is not None:
+        raise click.UsageError("--playground and --no-playground: which of the two?")
     with _explained():
         config = _configure(config_file, listen, name)
-        development = Development(target or the_app_here(Path.cwd()), Console())
-        app = development.first_app()
-        if app is None:
-            sys.exit(1)
-        _serve(app, config, development)
+        target = target or the_app_here(Path.cwd())
+        with ExitStack() as stack:
+            playground = None if no_playground else stack.enter_context(closing(Playground(port)))
+            development = Development(target, Console(), playground)
+            app = development.first_app()
+            if app is None:
+                sys.exit(1)
+            _serve(app, config, development, playground)
 
 
 @main.command()
@@ -147,7 +171,11 @@ def _configure(file: Path | None, listen: tuple[str, ...], name: str | None) -> 
     return msgspec.structs.replace(config, node=node)
 
 
-def _serve(app: App, config: Config, development: Development | None = None) -> None:
+def _serve(
+    app: App, config: Config, development: Development | None = None, playground: Playground | None = None
+) -> None:
+    clients = config.node.listen
+
     async def serve(node: Node) -> None:
         stop = asyncio.Event()
         _on_signals(asyncio.get_running_loop(), stop.set)
@@ -156,18 +184,21 @@ def _serve(app: App, config: Config, development: Development | None = None) -> 
             work.append(asyncio.create_task(development.watch(node)))
             # What is saved after the first lines have been read must be seen.
             await asyncio.sleep(0)
-        for address in node.addresses:
+        for address in node.addresses[: len(clients)]:
             click.echo(f"listening on {address}")
         click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
         if development is not None:
             development.show_banner(node)
+            if playground is not None:
+                # Its port is taken already: a page that comes early waits.
+                await playground.start(node, node.addresses[-1], development.root)
         ended, others = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         click.echo("stopping")
         for task in others:
             task.cancel()
         await asyncio.gather(*ended)
 
-    run_node(app, serve, config=config)
+    run_node(app, serve, listen=clients if playground is None else (*clients, playground.listener), config=config)
 
 
 def _log_to_stderr() -> None:

@@ -327,7 +327,7 @@ async def test_the_banner(tmp_path: Path) -> None:
     (tmp_path / "bot.py").write_text("")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_game.py").write_text("")
-    async with developing(tmp_path) as dev:
+    async with developing(tmp_path, "--no-playground") as dev:
         await dev.until("  look")
         url = dev.address.partition("?")[0]
         shown = dev.lines[dev.lines.index("game: 3 routes; Ctrl-C ends it") :]

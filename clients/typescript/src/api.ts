@@ -18,3 +18,4 @@ export {
 } from "./errors.js";
 export type { ClientEvents, ConnectOptions, NotifyOptions, RequestOptions } from "./options.js";
 export type { Subscription } from "./subscription.js";
+export type { WebSocketLike } from "./transport.js";

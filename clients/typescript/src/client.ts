@@ -321,6 +321,7 @@ export class Client {
                 for (const reader of [...(this.readers.get(event.route) ?? [])]) {
                     reader(event.payload);
                 }
+                this.tell("push", { route: event.route, payload: event.payload });
                 break;
             case "answer":
                 this.answer(event.id, event.error, event.payload);

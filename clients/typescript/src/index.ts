@@ -18,5 +18,6 @@ export * from "./api.js";
  * itself. ConnectionFailed if that cannot be, UsageError if the URL is none, or the signal's reason.
  */
 export async function connect(url: string, options: ConnectOptions = {}): Promise<Client> {
-    return open(url, options, surroundings(webSockets((address) => new WebSocket(address))));
+    const make = options.webSocket ?? ((address) => new WebSocket(address));
+    return open(url, options, surroundings(webSockets(make)));
 }

@@ -14,7 +14,7 @@ export * from "./api.js";
  * again by itself. ConnectionFailed if that cannot be, UsageError if the URL is none, or the signal's reason.
  */
 export async function connect(url: string, options: ConnectOptions = {}): Promise<Client> {
-    const webSocket = /^wss?:/i.test(url) ? webSockets(await webSocketMaker()) : undefined;
+    const webSocket = /^wss?:/i.test(url) ? webSockets(options.webSocket ?? (await webSocketMaker())) : undefined;
     return open(
         url,
         options,

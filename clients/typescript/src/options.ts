@@ -1,6 +1,7 @@
-/** What a program may ask of a client, and what it is told beside the pushes. */
+/** What a program may ask of a client, and what it is told. */
 
 import type { ConnectionFailed } from "./errors.js";
+import type { WebSocketLike } from "./transport.js";
 
 export interface ConnectOptions {
     /** Milliseconds to connect and shake hands, each time: 5000. Standing in line is not counted. */
@@ -9,6 +10,8 @@ export interface ConnectOptions {
     readonly requestTimeout?: number;
     /** Your software's name and version, for the server's log; at most 64 bytes are told. */
     readonly name?: string;
+    /** Makes the WebSockets instead of the browser or the package `ws`: to look on, or to disturb them. */
+    readonly webSocket?: (url: string) => WebSocketLike;
     /** Whether compression is offered: yes. */
     readonly compression?: boolean;
     /** Bytes of the longest payload that is taken from the server, inflated: 16777215. */
@@ -37,7 +40,7 @@ export interface NotifyOptions {
     readonly secret?: boolean;
 }
 
-/** What happens to a client beside the pushes, by name. */
+/** What happens to a client, by name. */
 export interface ClientEvents {
     /** The server is full: `place` in line, 1 is the next, and milliseconds until then, if the server can tell. */
     wait: { readonly place: number; readonly estimate: number | undefined };
@@ -47,6 +50,8 @@ export interface ClientEvents {
     resumed: Record<never, never>;
     /** So many pushes and answers of the server's were lost; the server sends a snapshot. */
     gap: { readonly lost: number };
+    /** A push, whatever its route is; its handlers and subscriptions have it before. */
+    push: { readonly route: string; readonly payload: Uint8Array };
     /** The server has sent this client to another address. */
     redirected: { readonly url: string };
     /** After a redirect: another session, which knows nothing of the one before. Log in again. */

@@ -8,6 +8,7 @@ import { encode } from "@msgpack/msgpack";
 import { open } from "../src/client.js";
 import {
     BufferFull,
+    ConnectionLost,
     HandshakeRefused,
     Kicked,
     ProtocolError,
@@ -16,6 +17,9 @@ import {
     Unreadable,
     UsageError,
 } from "../src/errors.js";
+import * as browser from "../src/index.js";
+import * as node from "../src/node.js";
+import type { WebSocketLike } from "../src/transport.js";
 import { bytes, utf8 } from "./bytes.js";
 import { watched } from "./watching.js";
 import { WAY, World } from "./world.js";
@@ -91,6 +95,41 @@ test("pushes go to handlers and to iterators, in order, and to those who have le
     push(world, "said", 6);
     await world.advance(100);
     assert.deepEqual(await subscription.next(), { done: true, value: undefined });
+});
+
+test("every push is told of, whatever its route, after those who asked for it", async () => {
+    const world = new World();
+    const client = await world.connect();
+    const heard: unknown[] = [];
+    client.when("push", ({ route, payload }) => heard.push([route, [...payload]]));
+    client.on("said", (said) => heard.push(said));
+    push(world, "said", 1);
+    push(world, "unasked", new Uint8Array([2]));
+    await world.advance(100);
+    assert.deepEqual(heard, [1, ["said", [1]], ["unasked", [2]]]);
+});
+
+test("the program may make the WebSockets, in a browser and in Node", async () => {
+    for (const { connect } of [browser, node]) {
+        const made: string[] = [];
+        const webSocket = (url: string): WebSocketLike => {
+            made.push(url);
+            const socket: WebSocketLike = {
+                binaryType: "",
+                bufferedAmount: 0,
+                onopen: null,
+                onmessage: null,
+                onclose: null,
+                onerror: null,
+                send: () => {},
+                close: () => {},
+            };
+            queueMicrotask(() => socket.onclose?.({ code: 1006, reason: "" } as never));
+            return socket;
+        };
+        await assert.rejects(connect("ws://nowhere.example/play", { webSocket }), ConnectionLost);
+        assert.deepEqual(made, ["ws://nowhere.example/play"]);
+    }
 });
 
 test("a subscriber who is slow loses the oldest, and is told how many", async () => {

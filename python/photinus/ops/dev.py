@@ -21,6 +21,7 @@ from ..app import App
 from ..errors import AppNotFound, UsageError
 from ..node import Node
 from ..routes import Route, Table
+from .playground import Playground, Reload
 from .reload import Code
 from .renew import Renewal
 
@@ -50,11 +51,15 @@ def the_app_here(folder: Path) -> str:
 
 
 class Development:
-    """An application that is worked on while one node runs it. AppNotFound if there is none."""
+    """An application that is worked on while one node runs it. AppNotFound if there is none.
 
-    def __init__(self, target: str, console: Console) -> None:
+    The playground, if there is one, is told of each reload.
+    """
+
+    def __init__(self, target: str, console: Console, playground: Playground | None = None) -> None:
         self._target = target
         self._console = console
+        self._playground = playground
         self._code = Code(target)
         self._failed = False
         self._files: set[str] = set()
@@ -75,6 +80,11 @@ class Development:
             return None
         self._files = self._code.files()
         return app
+
+    @property
+    def root(self) -> Path:
+        """The folder that the application's code is in."""
+        return self._code.root
 
     async def watch(self, node: Node) -> None:
         """Reloads the node's application whenever a file of it is saved; until cancelled.
@@ -99,6 +109,8 @@ class Development:
             self._say(f"  play    python bot.py {node.addresses[0].partition('?')[0]}")
         if any(self._code.root.glob("tests/test_*.py")):
             self._say("  test    pytest")
+        if self._playground is not None:
+            self._say(f"  try     {self._playground.url} has every route as a form, and shows what comes")
         self._say(f"  look    photinus routes {self._target}")
 
     def _is_of_interest(self, kind: Change, file: str) -> bool:
@@ -125,19 +137,38 @@ class Development:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is shown, and the old code goes on
             self._failed = True
             node.reload_errors += 1
-            self._say(f"not reloaded, the old code goes on: {changed}", "bold red")
+            said = f"not reloaded, the old code goes on: {changed}"
+            self._say(said, "bold red")
             self._show(error)
             _log.error("reload failed, the old code goes on: %s: %s", type(error).__name__, error)
+            self._tell(Reload("failed", said, error=self._text(error)))
             return
         self._failed = False
         self._files = self._code.files()
         took = (time.perf_counter() - began) * 1000
         kept = len(node.engine.sessions())
-        what = differences(before, app.table())
-        self._say(f"reloaded in {took:.0f} ms: {changed}; {what}; {kept} sessions", "green")
+        after = app.table()
+        said = f"reloaded in {took:.0f} ms: {changed}; {differences(before, after)}; {kept} sessions"
+        self._say(said, "green")
+        what = _changes(before, after)
+        self._tell(Reload("reloaded", said, what["added"], what["removed"], what["changed"]))
+
+    def _tell(self, reload: Reload) -> None:
+        if self._playground is not None:
+            self._playground.tell(reload)
 
     def _show(self, error: BaseException) -> None:
         """An exception with those parts of its traceback that are the game's own."""
+        if self._console.is_terminal:
+            self._console.print(Traceback.from_exception(type(error), error, self._own_trace(error)))
+        else:
+            self._say(self._text(error))
+
+    def _text(self, error: BaseException) -> str:
+        """The same as text."""
+        return "".join(traceback.format_exception(type(error), error, self._own_trace(error))).rstrip()
+
+    def _own_trace(self, error: BaseException) -> TracebackType | None:
         parts: list[TracebackType] = []
         trace = error.__traceback__
         while trace is not None:
@@ -146,10 +177,7 @@ class Development:
         for part in reversed(parts):
             if self._code.owns(part.tb_frame.f_code.co_filename):
                 trace = TracebackType(trace, part.tb_frame, part.tb_lasti, part.tb_lineno)
-        if self._console.is_terminal:
-            self._console.print(Traceback.from_exception(type(error), error, trace))
-        else:
-            self._say("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+        return trace
 
     def _say(self, line: str, style: str | None = None) -> None:
         """`style` shows on a terminal only."""
@@ -158,13 +186,17 @@ class Development:
 
 def differences(before: Table, after: Table) -> str:
     """What became of the routes, in words."""
+    changes = _changes(before, after).items()
+    return "; ".join(f"{what} {', '.join(names)}" for what, names in changes if names) or "same routes"
+
+
+def _changes(before: Table, after: Table) -> dict[str, list[str]]:
     old, new = _handlers(before), _handlers(after)
-    changes = {
-        "added": new.keys() - old.keys(),
-        "removed": old.keys() - new.keys(),
-        "changed": {name for name in old.keys() & new.keys() if old[name] != new[name]},
+    return {
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+        "changed": sorted(name for name in old.keys() & new.keys() if old[name] != new[name]),
     }
-    return "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in changes.items() if names) or "same routes"
 
 
 def _handlers(table: Table) -> dict[str, object]:
