@@ -10,8 +10,8 @@
 
 use crate::limits::{Limits, ACCEPT_BURST_S, RESERVED_FILES};
 use crate::line::Line;
+use crate::lock::lock;
 use crate::rate::Flow;
-use crate::shared::lock;
 use crate::system;
 use std::collections::HashMap;
 use std::net::IpAddr;

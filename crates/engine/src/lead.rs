@@ -159,7 +159,7 @@ impl Lead {
 
     #[cfg(not(loom))]
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
-        crate::shared::lock(&self.stand_by)
+        crate::lock::lock(&self.stand_by)
     }
 
     #[cfg(loom)]

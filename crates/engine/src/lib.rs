@@ -21,6 +21,7 @@ pub mod leaders;
 pub mod limits;
 mod line;
 mod listener;
+pub mod lock;
 pub mod memory;
 pub mod outbox;
 pub mod overload;

@@ -4,7 +4,7 @@
 //! 1. Only the first in line is admitted; whoever has left it holds up nobody.
 //! 2. A ticket is in the line until it is admitted or leaves, and its holder does one of both.
 
-use crate::shared::lock;
+use crate::lock::lock;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;

@@ -4,6 +4,7 @@ use crate::gate::Gate;
 use crate::inbox::Batch;
 use crate::layers::Door;
 use crate::limits::{Limits, SPARE_BATCHES};
+use crate::lock::lock;
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::overload::Delay;
 use crate::routes::Routes;
@@ -13,7 +14,7 @@ use crate::wakeup::Channel;
 use photinus_proto::codec::{Format, Protocol};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 pub struct Shared {
     /// From all reactors to Python, and the word that wakes it.
@@ -175,11 +176,4 @@ pub fn format_of(protocol: &Protocol) -> FormatSet {
         Format::Json => FormatSet::JSON,
         Format::Msgpack => FormatSet::MSGPACK,
     }
-}
-
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What these guard is replaced whole, so it is whole even if a holder panicked.
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -9,6 +9,7 @@ use crate::handler::{by_format, Handler};
 use crate::installed::{self, Installed, Refusals};
 use crate::memory::MemoryConnection;
 use crate::pool::Pool;
+use crate::seats::Seats;
 use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
 use crate::task::HandlerTask;
@@ -30,9 +31,6 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// One reactor's sessions, by place in its table.
-type Seats = Vec<Option<(Handle, Py<Session>)>>;
-
 /// The native engine of one node.
 #[pyclass(frozen, weakref, module = "photinus._native")]
 pub struct Engine {
@@ -44,7 +42,7 @@ pub struct Engine {
     /// For the next `async def` handlers.
     pub(crate) tasks: Pool,
     /// By reactor.
-    seats: GilCell<Vec<Seats>>,
+    pub(crate) seats: GilCell<Vec<Seats>>,
     groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
     pub(crate) out_routes: Py<PyDict>,
@@ -522,40 +520,6 @@ impl Engine {
     #[inline]
     pub fn installed(&self, py: Python<'_>) -> Option<Arc<Installed>> {
         self.installed.with(py, |installed| installed.clone())
-    }
-
-    /// The session that has this handle now.
-    #[inline]
-    pub fn seat<'py>(&self, py: Python<'py>, handle: Handle) -> Option<Bound<'py, Session>> {
-        self.seats.with(py, |seats| {
-            let seat = seats
-                .get(handle.reactor())?
-                .get(handle.local() as usize)?
-                .as_ref();
-            let (of, session) = seat?;
-            (*of == handle).then(|| session.bind(py).clone())
-        })
-    }
-
-    pub fn take_seat(&self, py: Python<'_>, handle: Handle, session: Py<Session>) {
-        let _old = self.seats.with(py, |seats| {
-            let seats = &mut seats[handle.reactor()];
-            let local = handle.local() as usize;
-            if seats.len() <= local {
-                seats.resize_with(local + 1, || None);
-            }
-            seats[local].replace((handle, session))
-        });
-    }
-
-    pub fn leave_seat(&self, py: Python<'_>, handle: Handle) {
-        let _old = self.seats.with(py, |seats| {
-            seats
-                .get_mut(handle.reactor())?
-                .get_mut(handle.local() as usize)?
-                .take()
-        });
-        self.post(py, handle.reactor(), Action::Free { to: handle }, &[]);
     }
 
     pub fn leave_groups(&self, py: Python<'_>, handle: Handle, numbers: &[u32]) {

@@ -1,6 +1,6 @@
 //! The binding between the engine and Python. It converts, it never decides.
 //!
-//! `dispatch` turns inbox batches into calls of handlers, `cork` gathers what Python sends; `engine`,
+//! `dispatch` turns inbox batches into calls of handlers (`life`: what begins and ends sessions), `cork` gathers what Python sends; `engine`,
 //! `session`, `handler` and `memory` are the classes that `photinus.engine` imports.
 
 mod access;
@@ -14,8 +14,10 @@ mod gil;
 mod groups;
 mod handler;
 mod installed;
+mod life;
 mod memory;
 mod pool;
+mod seats;
 mod sending;
 mod session;
 mod statistics;

@@ -279,7 +279,7 @@ impl<B: Back> Reactor<B> {
     }
 
     fn refuse_resume(&mut self, at: u32, reason: &'static str) {
-        let mut errors = crate::shared::lock(&self.statistics.wire_errors);
+        let mut errors = crate::lock::lock(&self.statistics.wire_errors);
         *errors.entry(reason).or_default() += 1;
         drop(errors);
         let mut refusal = Vec::new();

@@ -11,6 +11,7 @@ mod overload;
 mod player;
 mod rates;
 mod resume;
+mod sequences;
 mod sessions;
 mod simulation;
 mod sockets;

@@ -1,0 +1,72 @@
+//! A session's beginning, its client's coming back, and its end, as the application is told of them.
+
+use crate::dispatch::{finish, Call, Purpose};
+use crate::session::Session;
+use photinus_engine::connection::By;
+use photinus_engine::handle::Handle;
+use photinus_engine::outbox::FormatSet;
+use photinus_engine::shared::format_of;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+pub fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: String) -> PyResult<()> {
+    let py = call.py;
+    let made = call.installed.session_type.bind(py).call0()?;
+    let session = made.cast_into::<Session>()?;
+    let format = call.engine.inner.shared.listener(usize::from(listener));
+    let format = format.map_or(FormatSet::JSON, |of| format_of(&of.protocol));
+    session.get().fields.with(py, |fields| {
+        fields.engine = Some(call.owner.clone().unbind());
+        fields.handle = handle.0;
+        fields.listener = listener;
+        fields.format = format.0;
+        fields.address = address.into_boxed_str();
+    });
+    call.engine.take_seat(py, handle, session.clone().unbind());
+    match &call.installed.opened {
+        None => Ok(()),
+        Some(opened) => {
+            let result = opened.bind(py).call1((&session,));
+            finish(call, &session, Purpose::Opened, result, true)
+        }
+    }
+}
+
+/// Its client is back. With a gap, some of what was sent to it meanwhile is lost.
+pub fn resumed<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    gap: bool,
+) -> PyResult<()> {
+    let Some(resumed) = &call.installed.resumed else {
+        return Ok(());
+    };
+    let result = resumed.bind(call.py).call1((session, gap));
+    finish(call, session, Purpose::Resumed, result, true)
+}
+
+pub fn closed<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    by: u32,
+    reason: &Bound<'py, PyBytes>,
+) -> PyResult<()> {
+    let py = call.py;
+    let Some(closed) = &call.installed.closed else {
+        return let_go(call, session);
+    };
+    let reason = String::from_utf8_lossy(reason.as_bytes());
+    let result = closed
+        .bind(py)
+        .call1((session, By::from_number(by).name(), reason));
+    finish(call, session, Purpose::Closed, result, true)
+}
+
+/// The engine forgets an ended session; its slot may rest now.
+pub fn let_go(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> PyResult<()> {
+    let (handle, _context) = session.get().fields.with(call.py, |fields| {
+        (Handle(fields.handle), fields.context.take())
+    });
+    call.engine.leave_seat(call.py, handle);
+    Ok(())
+}
