@@ -63,9 +63,14 @@ define install
 	@touch $@
 endef
 
+# $(call seeded,CARGO TARGET FOLDER): what does not depend on Python's version, as the main version's build has made it. Compiling
+# the C in it (TLS, zstd) anew takes a minute.
+seeded = [ -e $(1) ] || [ ! -d $(TARGET)/release/deps ] || { mkdir -p $(1)/release && cp -a $(TARGET)/release/. $(1)/release/; }
+
 # $(call engine,FOLDER,CARGO TARGET FOLDER): the optimised engine, importable from FOLDER's Python
 define engine
 	@echo "== $(1): engine"
+	@$(call seeded,$(2))
 	@env -u CONDA_PREFIX VIRTUAL_ENV="$(abspath $(1))" $(1)/bin/maturin develop --quiet --release $(LOCKED) --target-dir $(2) >/dev/null
 	@touch $@
 endef

@@ -25,8 +25,8 @@ use std::collections::VecDeque;
 /// acknowledged there is no memory left at all.
 #[derive(Debug)]
 pub struct Sent<M> {
-    /// How many were sent, which is the number of the next.
-    count: u32,
+    /// How many were sent; modulo 2^32, it is the number of the next.
+    count: u64,
     /// The last ones sent, without a hole.
     heads: VecDeque<Head<M>>,
     bodies: VecDeque<u8>,
@@ -61,7 +61,7 @@ impl<M: Copy> Sent<M> {
     /// Counts a message, and keeps it. The oldest are dropped until all that is kept costs at most `limit`
     /// bytes.
     pub fn keep(&mut self, meta: M, body: &[u8], limit: usize) {
-        self.count = self.count.wrapping_add(1);
+        self.count += 1;
         let cost = body.len() + size_of::<Head<M>>();
         if cost > limit {
             return self.forget();
@@ -95,7 +95,9 @@ impl<M: Copy> Sent<M> {
             return Ok(Continuation::Whole);
         }
         self.forget();
-        Ok(Continuation::Gap { next: self.count })
+        Ok(Continuation::Gap {
+            next: self.count as u32,
+        })
     }
 
     /// All that is kept, oldest first.
@@ -121,8 +123,8 @@ impl<M: Copy> Sent<M> {
 
     /// How many a peer lacks that has received so many.
     fn lacks(&self, received: u32) -> Result<usize, WireError> {
-        match self.count.wrapping_sub(received) {
-            lacks if lacks <= u32::MAX / 2 => Ok(lacks as usize),
+        match (self.count as u32).wrapping_sub(received) {
+            lacks if lacks <= u32::MAX / 2 && u64::from(lacks) <= self.count => Ok(lacks as usize),
             _ => Err(WireError::BadFrame),
         }
     }
@@ -262,7 +264,8 @@ mod tests {
     #[test]
     fn counts_wrap() {
         let mut of = sent(3, 1 << 20);
-        of.count = 1;
+        assert_eq!(of.resume(u32::MAX), Err(WireError::BadFrame));
+        of.count = (1 << 32) + 1;
         assert_eq!(of.resume(u32::MAX), Ok(Continuation::Whole));
         assert_eq!(kept(&mut of), [1, 2]);
     }
