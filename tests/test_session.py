@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from msgspec import Struct
@@ -283,3 +284,36 @@ async def test_sending_to_a_session_that_has_ended_is_no_error() -> None:
         world.sessions[0].kick()
         await t.settle()
         assert t.statistics()["loop"]["dropped_closed"] == 1
+
+
+async def test_what_encodes_may_send() -> None:
+    """A time zone's own code runs while the message it stands in is encoded."""
+    routes, sessions = Routes(), list[Session]()
+
+    class When(Struct):
+        before: str
+        at: datetime
+        after: str
+
+    class Zone(tzinfo):
+        def utcoffset(self, _when: datetime | None, /) -> timedelta:
+            sessions[0].send("inner", When("x" * 500, datetime(2000, 1, 1, tzinfo=UTC), "y" * 500))
+            return timedelta(0)
+
+        def dst(self, _when: datetime | None, /) -> None:
+            return None
+
+        def tzname(self, _when: datetime | None, /) -> str:
+            return "here"
+
+    @routes.on("go", public=True)
+    def go(session: Session, _body: bytes) -> None:
+        sessions.append(session)
+        session.send("outer", When("a", datetime(2001, 2, 3, 4, 5, 6, tzinfo=Zone()), "b"))
+
+    async with TestCluster(App("zones", routes=[routes])) as t:
+        ann = await t.connect()
+        await ann.request("go", b"")
+        inner, outer = await ann.receive("inner", When), await ann.receive("outer", When)
+        assert inner == When("x" * 500, datetime(2000, 1, 1, tzinfo=UTC), "y" * 500)
+        assert outer == When("a", datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC), "b")

@@ -74,7 +74,7 @@ class Engine:
         closed: Callable[[Any, str, str], Any] | None,
         failed: Callable[[Any, str | int | None, BaseException], bytes | None],
         refusals: Mapping[str, Callable[..., BaseException]],
-        encoders: Mapping[str, Callable[[Any], bytes]],
+        encoders: Mapping[str, Callable[[Any, bytearray], None]],
         event_loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,
         caught_up: Callable[[Any], object] | None = None,

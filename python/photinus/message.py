@@ -23,6 +23,12 @@ ENCODERS: dict[str, Callable[[Any], bytes]] = {
     "msgpack": msgspec.msgpack.Encoder().encode,
 }
 
+# The same into a buffer, which takes on the length of what is written.
+ENCODERS_INTO: dict[str, Callable[[Any, bytearray], None]] = {
+    "json": msgspec.json.Encoder().encode_into,
+    "msgpack": msgspec.msgpack.Encoder().encode_into,
+}
+
 
 @cache
 def decoders(kind: type[Struct]) -> dict[str, Callable[[bytes], Any]]:

@@ -17,7 +17,7 @@ from .engine import Engine, Handler
 from .engine import Session as NativeSession
 from .errors import ConfigError, Refused, UsageError
 from .hooks import Hook, around
-from .message import ENCODERS, decoders, error_body, is_bad_message
+from .message import ENCODERS_INTO, decoders, error_body, is_bad_message
 from .routes import Route, Table
 from .scope import Scope
 from .session import Closed, Players, Session
@@ -222,7 +222,7 @@ class Node:
                 **{code: partial(Refused, code) for code in ("unknown-route", "login-required", "forbidden")},
                 "too-fast": _too_fast,
             },
-            encoders=ENCODERS,
+            encoders=ENCODERS_INTO,
             event_loop=loop,
             context=self.scope.context,
             caught_up=caught_up,

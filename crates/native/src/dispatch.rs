@@ -494,9 +494,10 @@ fn reply<'py>(
         };
         call.engine.post(py, reactor, action, empty);
     } else {
-        match call.engine.encode(py, format, value) {
-            Ok(encoded) => call.engine.post(py, reactor, action, encoded.as_bytes()),
-            Err(error) => return failed(call, session, purpose, None, error),
+        let post = |encoded: &[u8]| call.engine.post(py, reactor, action, encoded);
+        let encoders = &call.installed.encoders;
+        if let Err(error) = call.engine.encoded(py, encoders, format, value, post) {
+            return failed(call, session, purpose, None, error);
         }
     }
     Ok(())

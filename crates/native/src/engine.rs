@@ -24,7 +24,7 @@ use photinus_engine::shared::format_of;
 use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -46,6 +46,8 @@ pub struct Engine {
     groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
     pub(crate) out_routes: Py<PyDict>,
+    /// What messages are encoded into, one after the other.
+    pub(crate) encoding: GilCell<Option<Py<PyByteArray>>>,
     installed: GilCell<Option<Arc<Installed>>>,
     owner: GilCell<Option<Py<PyAny>>>,
     own_loop: GilCell<Option<Arc<OwnLoop>>>,
@@ -88,6 +90,7 @@ impl Engine {
             seats: GilCell::new((0..reactors).map(|_| Vec::new()).collect()),
             groups: GilCell::new(Groups::default()),
             out_routes: PyDict::new(py).unbind(),
+            encoding: GilCell::new(None),
             installed: GilCell::new(None),
             owner: GilCell::new(None),
             own_loop: GilCell::new(None),
@@ -388,14 +391,15 @@ impl Engine {
             to_all(FormatSet::ANY, bytes.as_bytes());
             return Ok(());
         }
+        let installed = self.encoders(py)?;
         let listeners = self.inner.shared.listeners();
         for format in [FormatSet::JSON, FormatSet::MSGPACK] {
             if listeners
                 .iter()
                 .any(|of| format.has(format_of(&of.protocol)))
             {
-                let encoded = self.encode(py, format, message)?;
-                to_all(format, encoded.as_bytes());
+                let post = |encoded: &[u8]| to_all(format, encoded);
+                self.encoded(py, &installed.encoders, format, message, post)?;
             }
         }
         Ok(())

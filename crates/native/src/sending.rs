@@ -3,13 +3,15 @@
 
 use crate::engine::Engine;
 use crate::handler::index;
+use crate::installed::Installed;
 use crate::turn::me;
 use photinus_engine::handle::Handle;
 use photinus_engine::outbox::{Action, FormatSet, Marks, OutRoute, What, NO_NUMBER};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
 /// Names that messages are sent under. Each is kept for good, so they must not be made up a message.
 const OUT_ROUTES: usize = 65_536;
@@ -35,8 +37,9 @@ impl Engine {
         if let Ok(bytes) = message.cast::<PyBytes>() {
             self.post(py, handle.reactor(), action, bytes.as_bytes());
         } else {
-            let encoded = self.encode(py, format, message)?;
-            self.post(py, handle.reactor(), action, encoded.as_bytes());
+            let encoders = &self.encoders(py)?.encoders;
+            let post = |encoded: &[u8]| self.post(py, handle.reactor(), action, encoded);
+            self.encoded(py, encoders, format, message, post)?;
         }
         Ok(())
     }
@@ -63,19 +66,35 @@ impl Engine {
         }
     }
 
-    pub fn encode<'py>(
+    /// Encodes a message, and has `then` take its bytes.
+    ///
+    /// All are encoded into one buffer, which saves an object for each. It is taken out meanwhile: what
+    /// encodes may run Python code that comes back here, and makes another one then.
+    #[inline]
+    pub fn encoded<R>(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
+        encoders: &[Py<PyAny>; 2],
         format: FormatSet,
-        message: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let Some(installed) = self.installed(py) else {
-            return Err(PyRuntimeError::new_err("the engine has been shut down"));
+        message: &Bound<'_, PyAny>,
+        then: impl FnOnce(&[u8]) -> R,
+    ) -> PyResult<R> {
+        let buffer = match self.encoding.with(py, Option::take) {
+            Some(buffer) => buffer.into_bound(py),
+            None => PyByteArray::new(py, b""),
         };
-        let encoded = installed.encoders[index(format)]
-            .bind(py)
-            .call1((message,))?;
-        Ok(encoded.cast_into::<PyBytes>()?)
+        encoders[index(format)].bind(py).call1((message, &buffer))?;
+        // SAFETY: nobody but this call has the buffer: no encoder keeps it, and it is given to no other
+        // code until it is put back below. So it is neither resized nor written while `then` reads it.
+        let result = then(unsafe { buffer.as_bytes() });
+        self.encoding.with(py, |slot| *slot = Some(buffer.unbind()));
+        Ok(result)
+    }
+
+    /// What the application encodes with. RuntimeError if there is none any more.
+    pub fn encoders(&self, py: Python<'_>) -> PyResult<Arc<Installed>> {
+        self.installed(py)
+            .ok_or_else(|| PyRuntimeError::new_err("the engine has been shut down"))
     }
 
     pub fn out_route(&self, py: Python<'_>, route: &Bound<'_, PyAny>) -> PyResult<OutRoute> {
