@@ -134,9 +134,7 @@ impl<B: Back> Reactor<B> {
         let layers = match self.layers(&door, &address) {
             Ok(layers) => layers,
             Err(reason) => {
-                let mut errors = crate::lock::lock(&self.statistics.wire_errors);
-                *errors.entry(reason).or_default() += 1;
-                drop(errors);
+                self.count_wire_error(reason);
                 return;
             }
         };

@@ -85,6 +85,12 @@ impl<B: Back> Reactor<B> {
         }
     }
 
+    /// A connection's peer did what ends it, for this reason.
+    pub(super) fn count_wire_error(&self, reason: &'static str) {
+        let mut errors = crate::lock::lock(&self.statistics.wire_errors);
+        *errors.entry(reason).or_default() += 1;
+    }
+
     pub(super) fn drain_all(&mut self, reason: &str) {
         self.back.stop_listening();
         self.draining = Some(reason.into());

@@ -167,9 +167,7 @@ impl<B: Back> Reactor<B> {
 
     /// Ends a connection for what its peer sent, and counts why.
     pub(super) fn break_off(&mut self, at: u32, reason: &'static str) {
-        let mut errors = crate::lock::lock(&self.statistics.wire_errors);
-        *errors.entry(reason).or_default() += 1;
-        drop(errors);
+        self.count_wire_error(reason);
         self.refuse(at, reason);
     }
 

@@ -279,9 +279,7 @@ impl<B: Back> Reactor<B> {
     }
 
     fn refuse_resume(&mut self, at: u32, reason: &'static str) {
-        let mut errors = crate::lock::lock(&self.statistics.wire_errors);
-        *errors.entry(reason).or_default() += 1;
-        drop(errors);
+        self.count_wire_error(reason);
         let mut refusal = Vec::new();
         codec::refuse(reason, None, &mut refusal);
         self.write_now(at, &refusal);
