@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import load
 from .counters import engine_figures
 from .load import LoadFailed
-from .plan import Plan, rotated
+from .plan import Plan
 from .server import Server, ServerFailed
 from .subjects import BROADCAST, Subject
 
@@ -19,21 +19,7 @@ SHAPES = {"1000x1": 1, "1000x4": 4}
 
 
 def run(plan: Plan) -> None:
-    shapes = [shape for shape in SHAPES if plan.wants(ROW, shape)]
-    subjects = plan.chosen(ROW, shapes, BROADCAST)
-    if not shapes or not subjects:
-        return
-    with plan.progress() as progress:
-        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(subjects))
-        for round_ in range(plan.rounds):
-            for index, shape in enumerate(shapes):
-                label = f"{ROW} {shape}, round {round_ + 1} of {plan.rounds}"
-                plan.say(label)
-                for subject in rotated(subjects, round_ + index):
-                    progress.update(task, description=f"{label}: {subject.name}")
-                    if plan.wants(ROW, shape, subject.name):
-                        _window(plan, subject, shape, round_)
-                    progress.advance(task)
+    plan.measure(ROW, tuple(SHAPES), BROADCAST, _window)
 
 
 def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:

@@ -11,7 +11,7 @@ from . import load
 from .counters import engine_figures
 from .load import LoadFailed
 from .machine import BUILD
-from .plan import Plan, rotated
+from .plan import Plan
 from .server import Server, ServerFailed
 from .subjects import COMPRESSION, Subject
 
@@ -29,21 +29,7 @@ PAYLOADS = 64
 
 
 def run(plan: Plan) -> None:
-    shapes = [shape for shape in SHAPES if plan.wants(ROW, shape)]
-    subjects = plan.chosen(ROW, shapes, COMPRESSION)
-    if not shapes or not subjects:
-        return
-    with plan.progress() as progress:
-        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(subjects))
-        for round_ in range(plan.rounds):
-            for index, shape in enumerate(shapes):
-                label = f"{ROW} {shape}, round {round_ + 1} of {plan.rounds}"
-                plan.say(label)
-                for subject in rotated(subjects, round_ + index):
-                    progress.update(task, description=f"{label}: {subject.name}")
-                    if plan.wants(ROW, shape, subject.name):
-                        _window(plan, subject, shape, round_)
-                    progress.advance(task)
+    plan.measure(ROW, tuple(SHAPES), COMPRESSION, _window)
 
 
 def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import load
 from .load import LoadFailed
-from .plan import Plan, rotated
+from .plan import Plan
 from .server import Server, ServerFailed
 from .subjects import HANDSHAKES, Subject
 
@@ -23,21 +23,7 @@ SHAPES = {"calm": 0, "storm": IN_FLIGHT}
 
 
 def run(plan: Plan) -> None:
-    shapes = [shape for shape in SHAPES if plan.wants(ROW, shape)]
-    subjects = plan.chosen(ROW, shapes, HANDSHAKES)
-    if not shapes or not subjects:
-        return
-    with plan.progress() as progress:
-        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(subjects))
-        for round_ in range(plan.rounds):
-            for index, shape in enumerate(shapes):
-                label = f"{ROW} {shape}, round {round_ + 1} of {plan.rounds}"
-                plan.say(label)
-                for subject in rotated(subjects, round_ + index):
-                    progress.update(task, description=f"{label}: {subject.name}")
-                    if plan.wants(ROW, shape, subject.name):
-                        _window(plan, subject, shape, round_)
-                    progress.advance(task)
+    plan.measure(ROW, tuple(SHAPES), HANDSHAKES, _window)
 
 
 def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -46,6 +46,30 @@ class Plan:
 
     def _parts(self) -> list[str]:
         return [*self.pattern.split("/"), "*", "*"][:3]
+
+    def measure(
+        self,
+        row: str,
+        shapes: Sequence[str],
+        subjects: Sequence[Subject],
+        window: Callable[[Plan, Subject, str, int], None],
+    ) -> None:
+        """A window of every wanted subject in every wanted shape, in each round beginning with another subject."""
+        shapes = [shape for shape in shapes if self.wants(row, shape)]
+        subjects = self.chosen(row, shapes, subjects)
+        if not shapes or not subjects:
+            return
+        with self.progress() as progress:
+            task = progress.add_task(row, total=self.rounds * len(shapes) * len(subjects))
+            for round_ in range(self.rounds):
+                for index, shape in enumerate(shapes):
+                    label = f"{row} {shape}, round {round_ + 1} of {self.rounds}"
+                    self.say(label)
+                    for subject in rotated(subjects, round_ + index):
+                        progress.update(task, description=f"{label}: {subject.name}")
+                        if self.wants(row, shape, subject.name):
+                            window(self, subject, shape, round_)
+                        progress.advance(task)
 
     def progress(self) -> Progress:
         """A bar on a terminal; `say` speaks in plain lines elsewhere."""
