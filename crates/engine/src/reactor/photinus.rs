@@ -10,7 +10,7 @@ use photinus_proto::codec::Peer;
 use photinus_proto::error::WireError;
 use std::sync::Arc;
 
-pub(super) const NS_A_MICROSECOND: u64 = 1_000;
+const NS_A_MICROSECOND: u64 = 1_000;
 
 /// A connection whose client has said its hello.
 pub struct Greeted<'a> {
@@ -81,17 +81,15 @@ impl<B: Back> Reactor<B> {
         let Some(of) = self.acquaintance(at) else {
             return;
         };
-        if of.speaks() {
+        let first = of.speaks();
+        if frames > 0 {
+            of.count(frames, bytes);
+        }
+        let overdue = frames > 0 && of.heartbeat_is_overdue();
+        if first {
             self.has_token(at);
         }
-        let Some(of) = self.acquaintance(at) else {
-            return;
-        };
-        if frames == 0 {
-            return;
-        }
-        of.count(frames, bytes);
-        if of.heartbeat_is_overdue() {
+        if overdue {
             let mut frame = Vec::new();
             self.append_heartbeat(at, &mut frame);
             self.write_now(at, &frame);

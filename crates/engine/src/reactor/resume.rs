@@ -165,6 +165,7 @@ impl<B: Back> Reactor<B> {
         let at = greeted.at;
         let (handle, shown) = read_token(&resume.token);
         let (continuation, next) = self.continuation(handle, resume.received)?;
+        let clock = self.clock();
         let old = self.sessions.live(handle).map_or(NONE, |of| of.connection);
         if old != NONE {
             // It does not know yet that it was cut; what it still sends is not read.
@@ -191,7 +192,7 @@ impl<B: Back> Reactor<B> {
         let window = greeted.options.resume();
         let welcome = Welcome {
             status,
-            clock: self.back.now() / super::photinus::NS_A_MICROSECOND + 1,
+            clock,
             rate: USUAL_RATE,
             resume: window.map(|window| (token(handle, &next), window)),
         };
