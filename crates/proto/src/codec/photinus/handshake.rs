@@ -1,9 +1,10 @@
 //! The handshake (5.4): what a client says of itself, and what it is answered, as fields (5.3).
 
 use super::super::Format;
-use super::{number, TOKEN_BYTES};
+use super::TOKEN_BYTES;
 use crate::compress::Algorithm;
 use crate::error::WireError;
+use crate::number;
 
 /// The version of the protocol that is spoken here.
 const VERSION: u8 = 1;

@@ -6,12 +6,12 @@
 //! [`refuse`] the connection is closed).
 
 mod handshake;
-mod number;
 
 use super::options::{number as digits, Pairs, COMPRESS_THRESHOLD};
 use super::{Decoded, Flags, Format, Kind, Message, Outgoing, Packet, Peer, Route, Stage};
 use crate::compress::{Agreement, Algorithm, Dictionary, Scheme};
 use crate::error::{EncodeError, OptionError, WireError};
+use crate::number;
 use handshake::{write_field, write_number_field, Refused, Terms};
 pub use handshake::{Hello, Resume, Status, Welcome};
 use std::sync::Arc;
