@@ -8,10 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bluenet;
 pub mod codec;
 pub mod compress;
 pub mod error;
 mod json;
+pub mod link;
 pub mod proxy_header;
 pub mod resume;
 pub mod websocket;
