@@ -13,6 +13,7 @@ pub mod codec;
 pub mod compress;
 pub mod error;
 mod json;
+pub mod link;
 mod number;
 pub mod proxy_header;
 pub mod resume;

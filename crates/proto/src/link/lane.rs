@@ -1,0 +1,144 @@
+//! One lane of a link: the frames that the other end is not known to have, as they stand on the wire, and how far
+//! they were handed to the connection.
+//!
+//! Rules:
+//! 1. What is kept begins with a frame and ends with one; there is no hole. Where frames begin is read from their
+//!    own lengths, so that nothing stands beside them.
+//! 2. Bytes are handed to a connection in order. A frame of which the last byte was handed over may be
+//!    acknowledged, others cannot: the other end never had one whole.
+//! 3. With the next connection all that is kept is handed over again.
+
+use super::{LaneStatistics, LENGTH_BYTES, WRITE_BYTES};
+use crate::error::WireError;
+use std::collections::VecDeque;
+
+/// Of memory, what an empty lane holds on to: a write's worth, so that steady traffic allocates nothing.
+const RETAINED_BYTES: usize = WRITE_BYTES;
+
+#[derive(Debug, Default)]
+pub struct Lane {
+    /// A ring. What is pushed is copied into it once.
+    kept: VecDeque<u8>,
+    /// The number of the first frame that is kept.
+    first: u32,
+    /// The number of the first that was not wholly written.
+    whole: u32,
+    /// Where that begins in `kept`.
+    boundary: usize,
+    /// How much of `kept` was written; beyond `boundary` if a frame was begun.
+    written: usize,
+    /// Of the other direction.
+    pub received: u32,
+    pub statistics: LaneStatistics,
+}
+
+impl Lane {
+    #[inline]
+    pub fn push(&mut self, head: &[u8], parts: &[&[u8]]) {
+        let before = self.kept.len();
+        self.kept.extend(head);
+        for part in parts {
+            self.kept.extend(*part);
+        }
+        self.statistics.pushed_frames += 1;
+        self.statistics.pushed_bytes += (self.kept.len() - before) as u64;
+    }
+
+    /// Counts a frame of so many bytes from the other end.
+    #[inline]
+    pub fn receive(&mut self, bytes: usize) {
+        self.received = self.received.wrapping_add(1);
+        self.statistics.received_frames += 1;
+        self.statistics.received_bytes += bytes as u64;
+    }
+
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        self.written < self.kept.len()
+    }
+
+    #[inline]
+    pub fn has_begun(&self) -> bool {
+        self.written > self.boundary
+    }
+
+    /// The next bytes to write. If not `all`: of the frame that was begun only.
+    #[inline]
+    pub fn unwritten(&self, all: bool) -> &[u8] {
+        let (front, back) = self.kept.as_slices();
+        let rest = match self.written.checked_sub(front.len()) {
+            None => &front[self.written..],
+            Some(at) => &back[at..],
+        };
+        let most = if all {
+            WRITE_BYTES
+        } else {
+            let (_, end) = self.walk(self.boundary, 1, usize::MAX);
+            WRITE_BYTES.min(end - self.written)
+        };
+        &rest[..rest.len().min(most)]
+    }
+
+    #[inline]
+    pub fn handle_written(&mut self, count: usize) {
+        self.written += count;
+        debug_assert!(self.written <= self.kept.len());
+        let (frames, end) = self.walk(self.boundary, u32::MAX, self.written);
+        self.whole = self.whole.wrapping_add(frames);
+        self.boundary = end;
+    }
+
+    /// The other end has received so many. Says how many bytes are kept no longer.
+    pub fn acknowledge(&mut self, received: u32) -> Result<usize, WireError> {
+        let frames = received.wrapping_sub(self.first);
+        if frames > self.whole.wrapping_sub(self.first) {
+            return Err(WireError::BadFrame);
+        }
+        if frames == 0 {
+            return Ok(0);
+        }
+        let (_, bytes) = self.walk(0, frames, self.boundary);
+        self.first = received;
+        self.boundary -= bytes;
+        self.written -= bytes;
+        if bytes < self.kept.len() {
+            self.kept.drain(..bytes);
+        } else {
+            self.kept.clear(); // and the ring begins anew: what comes next lies in one piece
+            self.kept.shrink_to(RETAINED_BYTES);
+        }
+        Ok(bytes)
+    }
+
+    /// Nothing of what is kept was written, to the connection that comes.
+    pub fn rewind(&mut self) {
+        self.statistics.resent_frames += u64::from(self.whole.wrapping_sub(self.first));
+        self.whole = self.first;
+        (self.boundary, self.written) = (0, 0);
+    }
+
+    /// Over whole frames, from where one begins: at most so many, and none that ends behind `until`. Says how many
+    /// they were, and where the last of them ends.
+    #[inline]
+    fn walk(&self, from: usize, most: u32, until: usize) -> (u32, usize) {
+        let (front, back) = self.kept.as_slices();
+        let until = until.min(self.kept.len());
+        let (mut frames, mut end) = (0, from);
+        while frames < most && end + LENGTH_BYTES <= until {
+            let byte = |at: usize| match front.get(at) {
+                Some(byte) => *byte,
+                None => back[at - front.len()],
+            };
+            let length = match front.get(end..end + LENGTH_BYTES) {
+                Some(&[a, b, c]) => [0, a, b, c],
+                _ => [0, byte(end), byte(end + 1), byte(end + 2)],
+            };
+            let next = end + LENGTH_BYTES + u32::from_be_bytes(length) as usize;
+            if next > until {
+                break;
+            }
+            (frames, end) = (frames + 1, next);
+        }
+        (frames, end)
+    }
+}
