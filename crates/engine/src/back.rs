@@ -48,6 +48,9 @@ pub trait Back: Send + 'static {
     /// The next connection that waits at this listener, and where it comes from.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Address)>;
 
+    /// A connection to `HOST:PORT`, which is begun: it can be written once `poll` tells so.
+    fn dial(&mut self, address: &str) -> io::Result<Self::Stream>;
+
     /// From now on `poll` tells of this stream under this number.
     fn watch(&mut self, stream: &mut Self::Stream, connection: u32) -> io::Result<()>;
 

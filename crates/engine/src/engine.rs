@@ -8,7 +8,7 @@ use crate::leaders::{self, LoopLed, Rest};
 use crate::limits::{Limits, BACKLOG, EVENTS_A_LED_TURN, EVENTS_A_TURN, LOOP_SLICE_NS};
 use crate::listener::ListenUrl;
 use crate::lock::lock;
-use crate::memory::{Hub, Memory, MemoryConnection};
+use crate::memory::{Hub, Memory, MemoryConnection, Network};
 use crate::outbox::{Handover, OutBatch};
 use crate::reactor::{Next, Reactor};
 use crate::routes::Routes;
@@ -133,9 +133,15 @@ impl Engine {
 
     /// In memory, with one reactor that runs when [`turn`](Engine::turn) is called.
     pub fn memory(limits: Limits) -> Result<Engine, EngineError> {
+        Engine::memory_in(limits, &Network::default(), "")
+    }
+
+    /// The same as one node of several in this network, under this name. Nodes reach each other where they
+    /// [listen](Self::listen), and all have the network's clock.
+    pub fn memory_in(limits: Limits, network: &Network, name: &str) -> Result<Engine, EngineError> {
         let shared = Arc::new(Shared::new(1, &limits)?);
         let mailboxes: Arc<[Mailbox]> = [Mailbox::new(None)].into();
-        let hub = Hub::default();
+        let hub = Hub::new(network, name);
         let reactor = Reactor::new(
             0,
             hub.back(),
@@ -230,6 +236,7 @@ impl Engine {
             }
         };
         let bound = parsed.bound(port);
+        let place = format!("{}:{port}", parsed.host);
         let reactors = match &self.back {
             Reactors::LoopLed { .. } if parsed.is_heavy() => 1..2,
             Reactors::LoopLed { .. } => 0..1,
@@ -245,7 +252,7 @@ impl Engine {
         };
         let listener = self.shared.add_listener(listening);
         if let Reactors::Memory { hub, .. } = &self.back {
-            hub.listen(listener);
+            hub.listen(listener, &place)?;
         }
         // The one that accepts comes last, so that the others know the listener by then.
         for mailbox in self.mailboxes[acceptor + 1..].iter() {

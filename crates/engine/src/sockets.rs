@@ -157,6 +157,10 @@ impl Back for Sockets {
         Ok((stream, Address::Socket(address)))
     }
 
+    fn dial(&mut self, _address: &str) -> io::Result<TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn watch(&mut self, stream: &mut TcpStream, connection: u32) -> io::Result<()> {
         // Merging is done here, a turn at a time; Nagle's would only delay it. A peer that is gone
         // already makes this fail, and the first read tells.

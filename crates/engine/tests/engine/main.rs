@@ -6,6 +6,7 @@ mod deadlines;
 mod ends;
 mod groups;
 mod inbound;
+mod network;
 mod outbound;
 mod overload;
 mod player;
