@@ -14,11 +14,12 @@
 //!    call that could fail returns it.
 //!
 //! Order of calls: [`Link::push`] at any time. [`Link::handle_connected`] when hellos were exchanged
-//! (docs/bluenet.md, 3); then [`Link::handle_bytes`] over what has come, again and again until it says
+//! ([`hello`]); then [`Link::handle_bytes`] over what has come, again and again until it says
 //! [`Step::Incomplete`]; [`Link::poll_write`] and [`Link::handle_written`] until there is nothing left or the socket
 //! takes no more; [`Link::handle_timeout`] when [`Link::next_ms`] is there, after what has come was read. When the
 //! connection has ended: [`Link::handle_cut`], and `handle_connected` again with the next.
 
+pub mod hello;
 mod lane;
 mod own;
 
