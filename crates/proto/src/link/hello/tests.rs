@@ -1,4 +1,7 @@
+use super::message::{is_name, say, write_counts, HELLO, PROOF, PROOF_BYTES, REFUSED};
 use super::*;
+use crate::link::LANES;
+use std::sync::Arc;
 
 const LINK: u64 = 0x0102_0304_0506_0708;
 
@@ -149,7 +152,7 @@ fn a_hello_whose_fields_do_not_fill_it_is_refused() {
     for length in 0..hello.len() + 3 {
         let mut wrong = hello.clone();
         wrong.resize(length.max(3), 0);
-        let fields = (wrong.len() - LENGTH_BYTES) as u16;
+        let fields = (wrong.len() - 2) as u16;
         wrong[..2].copy_from_slice(&fields.to_be_bytes());
         if wrong.len() != hello.len() {
             assert_eq!(accepted(&wrong).0, Err(WireError::BadHandshake), "{length}");
