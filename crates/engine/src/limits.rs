@@ -143,6 +143,8 @@ pub const LINK_SOCKET_BYTES: i32 = 256 << 10;
 /// What may wait there that was not sent yet. 32 KiB: a quarter of a millisecond of a gigabit, so that the wire never
 /// runs dry while the reactor is woken.
 pub const LINK_UNSENT_BYTES: i32 = 32 << 10;
+/// How often statistics are shown what links have done.
+pub const LINK_REPORT_MS: u64 = 100;
 /// Nodes of which the newest generation is remembered: more than a cluster has.
 pub const LINK_NODES: usize = 4_096;
 /// How many seconds' worth of its rate an address may connect at once: all that it may have open.

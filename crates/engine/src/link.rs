@@ -10,21 +10,27 @@
 
 use crate::handle::Handle;
 use crate::outbox::Dialled;
-use photinus_proto::link::hello::{Accepting, Dialling, Roles};
+use photinus_proto::link::hello::{Accepting, Dialling, PeerHello, Roles};
 use photinus_proto::link::{Link, LinkStatistics};
 use std::sync::Arc;
 
 /// What a connection is to links.
 pub enum Tie {
-    /// This node dialled. The hello is said once whatever lies between is open.
-    Dialling {
-        dial: u32,
-        /// The number of the link that it is for.
-        id: u64,
-        hello: Option<Box<Dialling>>,
-    },
+    /// This node dialled.
+    Dialling(Box<Attempt>),
     Accepting(Box<Accepting>),
     Link(u32),
+}
+
+/// A dial's connection that is no link's yet.
+pub struct Attempt {
+    pub dial: u32,
+    /// The number of the link that it is for.
+    pub id: u64,
+    /// Once whatever lies between is open.
+    pub hello: Option<Dialling>,
+    /// Once it has proved that it is of this cluster, and the one that was dialled.
+    pub peer: Option<PeerHello>,
 }
 
 pub struct Linked {
@@ -43,6 +49,8 @@ pub struct Linked {
     pub connected_ms: u64,
     /// The dial that keeps it; `None`: the other end dials.
     pub dial: Option<u32>,
+    /// `link_up` was called: `link_lost` will be.
+    pub up: bool,
     /// It is in the list of those that have something to write.
     pub queued: bool,
     /// When it is looked at next.

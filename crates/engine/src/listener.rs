@@ -8,6 +8,7 @@ use photinus_proto::compress::Dictionary;
 use photinus_proto::websocket::{self, Content};
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
 
 /// The least that one message of a WebSocket may hold, whatever a packet may: several of them.
 const LEAST_MESSAGE: usize = 64 << 10;
@@ -206,6 +207,16 @@ impl DialUrl {
         })
     }
 
+    /// There is no name to be looked up.
+    pub fn is_figures(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+
+    /// What is said there without TLS stays on this machine, or whoever gave the URL wants it so.
+    pub fn may_reach(&self, address: SocketAddr) -> bool {
+        self.tls || self.plain || address.ip().to_canonical().is_loopback()
+    }
+
     /// `HOST:PORT`, as a back dials it.
     pub fn place(&self) -> String {
         match self.host.contains(':') {
@@ -220,7 +231,9 @@ fn take_plain(options: &mut Vec<(&str, &str)>, tls: bool) -> Result<bool, String
     let before = options.len();
     if let Some((_, value)) = options.iter().find(|(key, _)| *key == "plain") {
         if *value != "1" || tls {
-            return Err(format!("option \"plain\" is {value:?}: expected 1, and tcp"));
+            return Err(format!(
+                "option \"plain\" is {value:?}: expected 1, and tcp"
+            ));
         }
     }
     options.retain(|(key, _)| *key != "plain");

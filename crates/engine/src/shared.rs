@@ -5,6 +5,7 @@ use crate::inbox::Batch;
 use crate::layers::{Door, Prepared};
 use crate::limits::{Limits, SPARE_BATCHES};
 use crate::lock::lock;
+use crate::names::Names;
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::overload::Delay;
 use crate::routes::Routes;
@@ -37,6 +38,7 @@ pub struct Shared {
     certificates: Mutex<Option<Arc<Prepared>>>,
     /// Who this node is to others, once it has joined a cluster.
     identity: Mutex<Option<Arc<Identity>>>,
+    pub names: Names,
 }
 
 /// A listener as it was asked for.
@@ -104,6 +106,7 @@ impl Shared {
             listeners: Mutex::default(),
             certificates: Mutex::default(),
             identity: Mutex::default(),
+            names: Names::default(),
         })
     }
 

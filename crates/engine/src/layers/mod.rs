@@ -13,9 +13,9 @@ pub use certificates::{Certificates, ClientCertificates, LinkTls, Prepared, TlsE
 use photinus_proto::proxy_header;
 use photinus_proto::websocket::{self, code, Form, Shared, Status};
 pub use proxy::Trusted;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use rustls::pki_types::ServerName;
 use tls::Tls;
 
 /// What a listener has between its sockets and its protocol.

@@ -6,10 +6,10 @@
 use super::alarms::Alarm;
 use super::Reactor;
 use crate::back::{Back, Stream};
-use crate::connection::{Connection, Stage};
+use crate::connection::{By, Connection, Stage};
 use crate::layers::Layers;
 use crate::limits::{LINK_BACK_OFF_MOST_MS, LINK_BACK_OFF_MS, LINK_STEADY_MS};
-use crate::link::{Dial, Tie};
+use crate::link::{Attempt, Dial, Tie};
 use crate::names::Question;
 use crate::outbox::Dialled;
 use crate::resumable::secret;
@@ -24,7 +24,12 @@ impl<B: Back> Reactor<B> {
     /// Keeps a link to this node from now on; instead of the one before, if it was said before.
     pub(super) fn dial(&mut self, to: Dialled) {
         let node = to.node.clone();
-        let before = self.links.dials.iter().flatten().find(|of| of.to.node == node);
+        let before = self
+            .links
+            .dials
+            .iter()
+            .flatten()
+            .find(|of| of.to.node == node);
         if before.is_some() {
             self.hang_up(&node);
         }
@@ -64,10 +69,10 @@ impl<B: Back> Reactor<B> {
             let Some(dial) = self.links.dials[number].take_if(|of| is_it(of)) else {
                 continue;
             };
-            if dial.link.is_none() {
-                if let Some(Some(connection)) = self.connections.get_mut(dial.connection as usize) {
+            if let Some(Some(connection)) = self.connections.get_mut(dial.connection as usize) {
+                if let Some(Tie::Dialling(_)) = connection.tie.as_deref() {
                     connection.tie = None;
-                    self.close(dial.connection, crate::connection::By::Server, "hung-up");
+                    self.close(dial.connection, By::Server, "hung-up");
                 }
             }
         }
@@ -147,11 +152,12 @@ impl<B: Back> Reactor<B> {
         // Until the poller tells that it is there.
         connection.blocked = true;
         connection.for_link = true;
-        connection.tie = Some(Box::new(Tie::Dialling {
+        connection.tie = Some(Box::new(Tie::Dialling(Box::new(Attempt {
             dial: number,
             id,
             hello: None,
-        }));
+            peer: None,
+        }))));
         let speaks_first = layers.is_some();
         connection.layers = layers;
         self.handshakes.set(self.now_ms, at, self.serial);
@@ -173,17 +179,17 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
-        let Some(Tie::Dialling {
-            id,
-            hello: hello @ None,
-            ..
-        }) = connection.tie.as_deref_mut()
-        else {
+        let Some(Tie::Dialling(attempt)) = connection.tie.as_deref_mut() else {
             return;
         };
+        if attempt.hello.is_some() {
+            return;
+        }
+        let Some(nonce) = secret() else {
+            return self.close(at, By::Server, "no-randomness");
+        };
         let mut said = Vec::new();
-        let nonce = secret().unwrap_or_default();
-        *hello = Some(Box::new(Dialling::new(identity, *id, nonce, &mut said)));
+        attempt.hello = Some(Dialling::new(identity, attempt.id, nonce, &mut said));
         self.write_now(at, &said);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! 1. Whoever names a link names its slot, which is its own until `link_lost` has returned. Beyond that turn it is
 //!    named by a handle, and a slot rests before it is used again.
-//! 2. A link whose end is decided while its frames are read, or somebody pushes to it, ends at the end of the turn:
-//!    nobody who walks over links sees one vanish.
+//! 2. A link whose end is decided while frames are heard, or somebody pushes to it, ends when what is read has been
+//!    heard: nobody who walks over links sees one vanish.
 //! 3. Nothing is pushed without being kept, unless it may be dropped, and that is counted. A peer for which there is
 //!    no room is lost: what it would lack could never be told.
 //! 4. Of a node the newest generation counts. One that is older is refused, and its links are lost.
@@ -21,8 +21,9 @@ use crate::link::{Dial, LinkReport, Linked};
 use crate::lock::lock;
 use crate::session::NONE;
 use photinus_proto::bluenet::header::{Flags, Header};
+use photinus_proto::error::WireError;
 use photinus_proto::link::hello::{PeerHello, Reason};
-use photinus_proto::link::{Link, LinkLimits, Verdict};
+use photinus_proto::link::{Link, LinkLimits, Verdict, LANES};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl Links {
         }
     }
 
-    /// It ends, for this reason, at the end of the turn.
+    /// It ends, for this reason, when whoever walks over links now is done.
     pub fn doom(&mut self, slot: u32, reason: &'static str) {
         if let Some(linked) = self.get_mut(slot) {
             if linked.end.is_none() {
@@ -195,9 +196,7 @@ impl<B: Back> Reactor<B> {
     /// More than half of what it may keep waits there: what would be pushed to it should not be read.
     #[inline]
     pub(super) fn link_is_crowded(&self, link: u32) -> bool {
-        self.links
-            .get(link)
-            .is_some_and(|of| of.link.is_crowded())
+        self.links.get(link).is_some_and(|of| of.link.is_crowded())
     }
 
     /// A new link to this node. It has no connection yet.
@@ -217,12 +216,12 @@ impl<B: Back> Reactor<B> {
             connection: NONE,
             connected_ms: 0,
             dial,
+            up: false,
             queued: false,
             alarm_ms: u64::MAX,
             dropped: 0,
             end: None,
         }));
-        self.statistics.counts.links_up.add(1);
         Some(slot)
     }
 
@@ -260,17 +259,25 @@ impl<B: Back> Reactor<B> {
     fn remember(&mut self, peer: &PeerHello) {
         if self.links.generations.len() >= LINK_NODES {
             let linked: Vec<Arc<str>> = self.links.each().map(|(_, of)| of.node.clone()).collect();
-            self.links.generations.retain(|node, _| linked.contains(node));
+            self.links
+                .generations
+                .retain(|node, _| linked.contains(node));
         }
         let node = Arc::from(&*peer.node);
         self.links.generations.insert(node, peer.generation);
     }
 
-    /// The link has this connection from now on, and no other. `false`: it asks for what there cannot be, and is lost.
-    pub(super) fn connect_link(&mut self, slot: u32, at: u32, received: [u32; 4]) -> bool {
+    /// The link has this connection from now on, and no other. The error: its peer asks for what there cannot be, and
+    /// the link is lost.
+    pub(super) fn connect_link(
+        &mut self,
+        slot: u32,
+        at: u32,
+        received: [u32; LANES],
+    ) -> Result<(), WireError> {
         let now = self.now_ms;
         let Some(linked) = self.links.get_mut(slot) else {
-            return false;
+            return Ok(());
         };
         let before = std::mem::replace(&mut linked.connection, NONE);
         if let Some(Some(old)) = self.connections.get_mut(before as usize) {
@@ -278,18 +285,17 @@ impl<B: Back> Reactor<B> {
             self.close(before, By::Network, "replaced");
         }
         let Some(linked) = self.links.get_mut(slot) else {
-            return false;
+            return Ok(());
         };
         if let Err(error) = linked.link.handle_connected(received, now) {
-            self.count_wire_error(error.reason());
             self.links.doom(slot, error.reason());
-            return false;
+            return Err(error);
         }
         (linked.connection, linked.connected_ms) = (at, now);
         self.links.changed = true;
         self.links.watch(slot, now);
         self.links.queue(slot);
-        true
+        Ok(())
     }
 
     /// Its connection has ended, and its peer may come back.
@@ -310,16 +316,16 @@ impl<B: Back> Reactor<B> {
             return;
         };
         linked.end = Some(reason);
-        let (at, dial) = (
-            std::mem::replace(&mut linked.connection, NONE),
-            linked.dial,
-        );
+        let (up, dial) = (linked.up, linked.dial);
+        let at = std::mem::replace(&mut linked.connection, NONE);
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             connection.tie = None;
             self.close(at, By::Server, reason);
         }
-        self.statistics.counts.links_lost.add(1);
-        self.link_lost(slot);
+        if up {
+            self.statistics.counts.links_lost.add(1);
+            self.link_lost(slot);
+        }
         self.links.slots[slot as usize].linked = None;
         self.links.resting.push_back((self.now_ms, slot));
         self.links.changed = true;
@@ -362,7 +368,8 @@ impl<B: Back> Reactor<B> {
             Verdict::Fine => {}
             Verdict::Silent => {
                 // Not if it is us who do not read it.
-                let unread = matches!(self.connections.get(at as usize), Some(Some(of)) if of.readable);
+                let unread =
+                    matches!(self.connections.get(at as usize), Some(Some(of)) if of.readable);
                 if unread {
                     self.links.queue(slot);
                     return self.links.watch(slot, now + LINK_LOOK_MS);

@@ -6,13 +6,19 @@
 //! [`Reactor::prepare`]). How things end stands in `ends.rs`. Whoever goes this round leads the reactor
 //! at that moment (`leaders.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
 
+mod alarms;
 mod arrivals;
+mod bluenet;
 mod clock;
 mod compressing;
 mod deadlines;
+mod dialling;
 mod ends;
+mod greeting;
 mod inbound;
 mod layered;
+mod linking;
+mod links;
 mod outbound;
 mod photinus;
 mod resume;
@@ -37,6 +43,7 @@ use crate::statistics::Statistics;
 use crate::system;
 use compressing::Compression;
 use deadlines::Deadlines;
+use links::Links;
 use outbound::Outbound;
 use photinus_proto::codec::Protocol;
 use std::collections::{HashMap, VecDeque};
@@ -102,6 +109,9 @@ pub struct Reactor<B: Back> {
     costly: VecDeque<(u32, u32)>,
     tools: Tools,
     compression: Compression,
+    links: Links,
+    /// Frames are heard where they lie: the arena is not handed in.
+    amid_frames: bool,
     /// As read, for layers; what comes out of them; and what they have made of what was sent.
     raw: Vec<u8>,
     plain: Vec<u8>,
@@ -187,6 +197,8 @@ impl<B: Back> Reactor<B> {
             costly: VecDeque::new(),
             tools: Tools::default(),
             compression: Compression::default(),
+            links: Links::default(),
+            amid_frames: false,
             raw: Vec::new(),
             plain: Vec::new(),
             wire: Vec::new(),
@@ -230,12 +242,14 @@ impl<B: Back> Reactor<B> {
         self.read_all();
         self.hand_in();
         self.meet_deadlines();
+        self.write_links();
         self.hand_in();
     }
 
     /// Carries out what the mailbox holds; then there is nothing left but this.
     pub fn prepare(&mut self) -> Next {
         self.deliver();
+        self.write_links();
         // Sessions that ended and messages that were dropped just now go to Python, too.
         self.hand_in();
         self.publish();
@@ -262,6 +276,7 @@ impl<B: Back> Reactor<B> {
         let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
         let more =
             !self.again.is_empty() || !self.accept_again.is_empty() || !self.costly.is_empty();
+        let more = more || self.links.has_work();
         if more || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
             return Next::Again;
         }
@@ -279,7 +294,8 @@ impl<B: Back> Reactor<B> {
             .chain(of_listeners)
             .filter_map(Deadlines::next_ms)
             .min();
-        let next = next.into_iter().chain(self.line.next_ms()).min();
+        let next = next.into_iter().chain(self.line.next_ms());
+        let next = next.chain(self.links.alarms.next_ms()).min();
         let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
         let now = self.back.now();
         // A deadline in this millisecond is met in the next: never a wait of 0 in a circle.
@@ -331,6 +347,9 @@ impl<B: Back> Reactor<B> {
 
     /// Gives this turn's batch to Python: one lock, and one wake if Python sleeps.
     fn hand_in(&mut self) {
+        if self.amid_frames {
+            return;
+        }
         if self.batch.items.is_empty() {
             self.batch.used = 0; // nobody was told of what lies there
             return;
@@ -429,7 +448,10 @@ impl<B: Back> Reactor<B> {
         if self.batch.room() < text.len() {
             self.hand_in();
         }
-        let start = self.batch.append(text.as_bytes());
+        // Amid a link's frames the arena grows instead.
+        let mut used = self.batch.used;
+        let start = self.batch.append_at(&mut used, text.as_bytes()).start as u32;
+        self.batch.used = used;
         let len = text.len() as u32;
         self.batch.items.push(Item {
             handle,
@@ -469,7 +491,8 @@ impl<B: Back> Reactor<B> {
         counts
             .paused_now
             .set((self.paused_sessions + self.held_back.len()) as u64);
-        let nobody = self.connections.len() == self.vacant.len();
+        self.report_links();
+        let nobody = self.connections.len() == self.vacant.len() + self.links.open;
         if self.draining.is_some() && nobody && !self.drained_told {
             self.drained_told = true;
             self.tell(Handle::NONE, Event::Drained, 0, "");

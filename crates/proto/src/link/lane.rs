@@ -181,7 +181,11 @@ mod tests {
         }
         assert_eq!(out, expected);
         assert_eq!((lane.whole, lane.has_begun()), (1000, false));
-        assert!(lane.kept.capacity() < expected.len() / 10, "{}", lane.kept.capacity());
+        assert!(
+            lane.kept.capacity() < expected.len() / 10,
+            "{}",
+            lane.kept.capacity()
+        );
     }
 
     #[test]
