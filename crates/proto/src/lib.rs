@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod binding;
 pub mod codec;
 pub mod compress;
 pub mod error;
