@@ -161,6 +161,46 @@ impl<T: Copy + Eq> Binding<T> {
         }
     }
 
+    /// Who has it, or is getting it; while it leaves, who had it.
+    #[inline]
+    pub fn at(&self) -> Option<T> {
+        match self.stage {
+            Stage::Steady { at } | Stage::Leaving { from: at, .. } | Stage::Arriving { at, .. } => {
+                Some(at)
+            }
+            Stage::Lost { .. } => None,
+        }
+    }
+
+    /// Whose word it is that is said under this epoch, if it is anybody's who has something of it.
+    #[inline]
+    pub fn owner(&self, epoch: u16) -> Option<T> {
+        if epoch == self.epoch {
+            return self.at();
+        }
+        match self.stage {
+            Stage::Arriving { at, origin, .. } if epoch == before(self.epoch) => match origin {
+                Origin::Alive(old) => Some(old),
+                Origin::Same { .. } => Some(at),
+                Origin::Gone => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Everybody who has something of it, or is to have it: at most two.
+    pub fn owners(&self) -> impl Iterator<Item = T> {
+        let other = match self.stage {
+            Stage::Leaving { to, .. } => Some(to),
+            Stage::Arriving {
+                origin: Origin::Alive(old),
+                ..
+            } => Some(old),
+            _ => None,
+        };
+        self.at().into_iter().chain(other)
+    }
+
     /// Whether a move is under way, or what a failed one left to be done.
     pub fn is_moving(&self) -> bool {
         matches!(self.stage, Stage::Leaving { .. } | Stage::Arriving { .. })
@@ -385,14 +425,6 @@ impl<T: Copy + Eq> Binding<T> {
         }
     }
 
-    fn at(&self) -> Option<T> {
-        match self.stage {
-            Stage::Steady { at } | Stage::Leaving { from: at, .. } | Stage::Arriving { at, .. } => {
-                Some(at)
-            }
-            Stage::Lost { .. } => None,
-        }
-    }
 
     fn arrive(
         &mut self,
