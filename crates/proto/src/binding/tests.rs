@@ -96,6 +96,40 @@ fn a_move() {
 }
 
 #[test]
+fn whose_an_epoch_is() {
+    let owners = |of: &Binding<char>| of.owners().collect::<String>();
+    let of = Binding::new(OLD, 7);
+    assert_eq!(
+        (of.owner(7), of.owner(6), owners(&of)),
+        (Some(OLD), None, "a".into())
+    );
+    let of = leaving();
+    assert_eq!(
+        (of.owner(7), of.owner(8), owners(&of)),
+        (Some(OLD), None, "ab".into())
+    );
+    let of = arriving();
+    assert_eq!((of.owner(7), of.owner(8)), (Some(OLD), Some(NEW)));
+    assert_eq!((of.at(), owners(&of)), (Some(NEW), "ba".into()));
+    let mut of = taken_back();
+    assert_eq!(
+        (of.owner(7), of.owner(8), owners(&of)),
+        (Some(OLD), Some(OLD), "a".into())
+    );
+    of.handle_fenced(OLD, 7, b"", 0, &mut Vec::new());
+    assert_eq!((of.owner(7), of.owner(8)), (None, Some(OLD)));
+    // What the one that refused had is not the old owner's.
+    let mut of = arriving();
+    of.handle_refused(NEW, 8, 0, &mut Vec::new());
+    assert_eq!(
+        (of.owner(7), of.owner(8), of.owner(9)),
+        (None, None, Some(OLD))
+    );
+    of.handle_lost(OLD, 0, &mut Vec::new());
+    assert_eq!((of.at(), of.owner(9), owners(&of)), (None, None, "".into()));
+}
+
+#[test]
 fn epochs_wrap() {
     let mut of = Binding::new(OLD, 4095);
     of.handle_move(NEW, 0, &mut Vec::new());

@@ -67,7 +67,7 @@ pub enum Fault {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Down {
+pub enum Down {
     Packet { number: u32, epoch: u16 },
     Fence(u16),
     Arrive(u16, Option<Arc<[u8]>>, bool),
@@ -75,7 +75,7 @@ enum Down {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Up {
+pub enum Up {
     Output { number: u32, epoch: u16 },
     Fenced(u16, Arc<[u8]>),
     Arrived(u16),
@@ -83,42 +83,42 @@ enum Up {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct Node {
-    down: VecDeque<Down>,
-    up: VecDeque<Up>,
-    cut: bool,
+pub struct Node {
+    pub down: VecDeque<Down>,
+    pub up: VecDeque<Up>,
+    pub cut: bool,
     /// The proxy knows.
-    lost: bool,
-    owner: Option<Owner>,
-    app: App,
+    pub lost: bool,
+    pub owner: Option<Owner>,
+    pub app: App,
     /// It did not take what it had before.
     declined: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct App {
+pub struct App {
     /// The number of the next packet, unless there was a gap: at least this.
-    next: u32,
+    pub next: u32,
     gap: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     fault: Fault,
-    binding: Binding<usize>,
+    pub binding: Binding<usize>,
     now_ms: u64,
-    held: bool,
-    nodes: Vec<Node>,
+    pub held: bool,
+    pub nodes: Vec<Node>,
     /// Who had the binding when it last was at rest.
     holder: (usize, u16),
     /// What the proxy took from the client, and where it went.
-    sent: Vec<(usize, u16)>,
-    handled: Vec<(u32, usize, u16)>,
-    delivered: Vec<u32>,
+    pub sent: Vec<(usize, u16)>,
+    pub handled: Vec<(u32, usize, u16)>,
+    pub delivered: Vec<u32>,
     /// Owners that were given up while they lived, with what was sent to them.
-    given_up: Vec<(usize, u16)>,
+    pub given_up: Vec<(usize, u16)>,
     /// Moves that have not ended; moves to the same owner end together.
-    moving: Option<usize>,
+    pub moving: Option<usize>,
     /// Nothing was lost, refused or waited for in vain.
     calm: bool,
     /// How often each happened: sends, moves, cuts, waits, refusals.
@@ -134,6 +134,7 @@ macro_rules! require {
         }
     };
 }
+pub(crate) use require;
 
 impl World {
     pub fn new(owners: usize, fault: Fault) -> World {
@@ -250,7 +251,7 @@ impl World {
         Ok(())
     }
 
-    fn push(&mut self, to: usize, frame: Down) {
+    pub fn push(&mut self, to: usize, frame: Down) {
         if !self.nodes[to].cut {
             self.nodes[to].down.push_back(frame);
         }
@@ -291,7 +292,7 @@ impl World {
         Ok(())
     }
 
-    fn hear(&mut self, i: usize) -> Checked {
+    pub fn hear(&mut self, i: usize) -> Checked {
         let node = &mut self.nodes[i];
         if node.owner.as_ref().is_some_and(Owner::is_busy) {
             return Ok(());
@@ -344,7 +345,7 @@ impl World {
         answer.map_or(Ok(()), |answer| self.answer(i, answer))
     }
 
-    fn finish(&mut self, i: usize, how: How) -> Checked {
+    pub fn finish(&mut self, i: usize, how: How) -> Checked {
         let node = &mut self.nodes[i];
         let Some(owner) = node.owner.as_mut().filter(|owner| owner.is_busy()) else {
             return Ok(());
@@ -548,102 +549,6 @@ impl World {
         let heard = active.iter().filter(|(i, epoch)| self.delivers(*i, *epoch));
         require!(heard.count() <= 1, "{active:?} are all heard");
         Ok(())
-    }
-
-    /// However it goes on from here.
-    pub fn comes_to_rest(&self) -> Checked {
-        self.clone().stand_still()?;
-        self.clone().settle()?;
-        self.clone().end()
-    }
-
-    /// Nobody answers, and time passes: the client is read again.
-    fn stand_still(mut self) -> Checked {
-        for _ in 0..3 {
-            self.step(Event::Wait)?;
-        }
-        require!(self.binding.next_ms().is_none(), "waits without an end");
-        require!(!self.held, "the client is held without an end");
-        Ok(())
-    }
-
-    /// All that is on the way arrives, and no time passes: there is one owner, which gets what is sent now; or
-    /// none, if that is lost.
-    fn settle(mut self) -> Checked {
-        for i in 0..self.nodes.len() {
-            if self.nodes[i].cut && !self.nodes[i].lost {
-                self.step(Event::Notice(i))?;
-            }
-        }
-        self.deliver_all()?;
-        require!(!self.binding.is_moving(), "does not come to rest");
-        require!(self.moving.is_none(), "a move has no end");
-        let Some((at, epoch)) = self.binding.forward() else {
-            return Ok(());
-        };
-        self.step(Event::Send)?;
-        self.deliver_all()?;
-        require!(
-            self.delivered.last() == Some(&(self.sent.len() as u32 - 1)),
-            "what is sent to {at} at rest is not answered"
-        );
-        for (i, node) in self.nodes.iter().enumerate() {
-            let has = node.owner.as_ref().is_some_and(|owner| !owner.is_gone());
-            require!(!has || node.cut || i == at, "{i} was not told to forget");
-        }
-        let excused = |i: usize, epoch| self.nodes[i].lost || self.given_up.contains(&(i, epoch));
-        for (number, (i, epoch)) in self.sent.iter().enumerate() {
-            let handled = self.handled.iter().any(|of| of.0 == number as u32);
-            require!(handled || excused(*i, *epoch), "packet {number} is lost");
-        }
-        for (number, i, of) in &self.handled {
-            let delivered = self.delivered.contains(number);
-            require!(delivered || excused(*i, *of), "output {number} is lost");
-        }
-        require!(
-            self.nodes[at].app.next == self.sent.len() as u32,
-            "at {epoch}"
-        );
-        Ok(())
-    }
-
-    /// The session ends: whoever is reached has nothing of it any more, and the client is not held.
-    fn end(mut self) -> Checked {
-        let mut actions = Vec::new();
-        self.binding.clone().close(&mut actions);
-        for action in actions {
-            match action {
-                Action::SendDetach { to, epoch } => self.push(to, Down::Detach(epoch)),
-                Action::Release if self.held => self.held = false,
-                action => return Err(format!("{action:?} at the end")),
-            }
-        }
-        require!(!self.held, "held behind the end");
-        for i in 0..self.nodes.len() {
-            while !self.nodes[i].down.is_empty() {
-                self.finish(i, How::Done)?;
-                self.hear(i)?;
-            }
-            let node = &self.nodes[i];
-            let has = node.owner.as_ref().is_some_and(|owner| !owner.is_gone());
-            require!(!has || node.cut, "{i} was not told of the end");
-        }
-        Ok(())
-    }
-
-    fn deliver_all(&mut self) -> Checked {
-        loop {
-            let next = self.possible().into_iter().find(|event| {
-                matches!(
-                    event,
-                    Event::Hear(_) | Event::Read(_) | Event::Finish(_, How::Done)
-                )
-            });
-            match next {
-                Some(event) => self.step(event)?,
-                None => return Ok(()),
-            }
-        }
     }
 }
 
