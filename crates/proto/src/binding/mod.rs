@@ -17,6 +17,8 @@
 
 mod owner;
 mod proxy;
+#[cfg(test)]
+mod tests;
 
 pub use owner::{Answer, Owner};
 pub use proxy::{Action, Binding, Reason};

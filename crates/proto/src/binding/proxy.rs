@@ -181,8 +181,9 @@ impl<T: Copy + Eq> Binding<T> {
         match self.stage {
             Stage::Arriving { at, origin, .. } if epoch == before(self.epoch) => match origin {
                 Origin::Alive(old) => Some(old),
-                Origin::Same { .. } => Some(at),
-                Origin::Gone => None,
+                Origin::Same { fenced: false } => Some(at),
+                // Of one that was given up, if it is anybody's.
+                Origin::Same { fenced: true } | Origin::Gone => None,
             },
             _ => None,
         }
@@ -424,7 +425,6 @@ impl<T: Copy + Eq> Binding<T> {
             Stage::Lost { .. } => {}
         }
     }
-
 
     fn arrive(
         &mut self,
