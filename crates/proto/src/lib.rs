@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod binding;
 pub mod bluenet;
 pub mod codec;
 pub mod compress;

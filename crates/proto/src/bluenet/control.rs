@@ -11,19 +11,20 @@ use crate::number;
 /// The longest text of a frame: a name, an address, a reason. A node's name and a route's are far below.
 pub const TEXT_BYTES: usize = 1 << 10;
 
-/// Which binding of a session a frame is about, as it stands in the header: its place (0 is the home) and
-/// its epoch. Never 0, since epochs begin with 1.
+/// Which binding of a session a frame is about, as it stands in the header: its place (0 is the home) and 1, and
+/// its epoch. So it is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tag(pub u32);
 
 impl Tag {
     pub fn new(slot: u8, epoch: u16) -> Tag {
-        Tag(u32::from(slot) << 12 | u32::from(epoch & 0xfff))
+        Tag((u32::from(slot) + 1) << 12 | u32::from(epoch & 0xfff))
     }
 
+    /// `None`: there is no such place.
     #[inline]
-    pub fn slot(self) -> u32 {
-        self.0 >> 12
+    pub fn slot(self) -> Option<u8> {
+        u8::try_from((self.0 >> 12).checked_sub(1)?).ok()
     }
 
     #[inline]
@@ -37,14 +38,15 @@ impl Tag {
 pub enum Control<'a> {
     // From the proxy to an owner: destination is the binding's tag, source the session's handle.
     /// The session is its owner's from here on. `fresh`: it begins, and is not moved; `gap`: some of
-    /// what was sent, or the state itself, is lost.
+    /// what was sent, or the state itself, is lost. Moved without a state and without a gap: the owner goes
+    /// on with what it left with itself.
     Arrive {
         target: u32,
         protocol: u8,
         fresh: bool,
         gap: bool,
         address: &'a str,
-        state: &'a [u8],
+        state: Option<&'a [u8]>,
     },
     /// Nothing more comes under this tag: the owner answers `Fenced` behind its last output.
     Fence,
@@ -185,6 +187,7 @@ impl<'a> Route<'a> {
 
 const FRESH: u8 = 1;
 const GAP: u8 = 2;
+const STATE: u8 = 4;
 
 impl<'a> Control<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -201,11 +204,12 @@ impl<'a> Control<'a> {
                 address,
                 state,
             } => {
-                let flags = if fresh { FRESH } else { 0 } | if gap { GAP } else { 0 };
+                let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+                let flags = flag(fresh, FRESH) | flag(gap, GAP) | flag(state.is_some(), STATE);
                 numbers(1, &[target], out);
                 out.extend_from_slice(&[protocol, flags]);
                 write_text(address, out);
-                out.extend_from_slice(state);
+                out.extend_from_slice(state.unwrap_or_default());
             }
             Control::Fence => out.push(2),
             Control::Detach => out.push(3),
@@ -285,7 +289,7 @@ impl<'a> Control<'a> {
             1 => {
                 let target = fields.number()?;
                 let (protocol, flags) = (fields.byte()?, fields.byte()?);
-                if flags & !(FRESH | GAP) != 0 {
+                if flags & !(FRESH | GAP | STATE) != 0 {
                     return Err(WireError::BadFrame);
                 }
                 Control::Arrive {
@@ -294,7 +298,7 @@ impl<'a> Control<'a> {
                     fresh: flags & FRESH != 0,
                     gap: flags & GAP != 0,
                     address: fields.text()?,
-                    state: fields.rest(),
+                    state: (flags & STATE != 0).then(|| fields.rest()),
                 }
             }
             2 => Control::Fence,
@@ -444,7 +448,7 @@ mod tests {
                 fresh: yes,
                 gap: !yes,
                 address: text,
-                state,
+                state: yes.then_some(state),
             },
             Control::Fence,
             Control::Detach,
@@ -553,7 +557,9 @@ mod tests {
     #[test]
     fn tags_hold_a_place_and_an_epoch() {
         let tag = Tag::new(8, 0xfff);
-        assert_eq!((tag.slot(), tag.epoch()), (8, 0xfff));
-        assert_ne!(Tag::new(0, 1).0, 0);
+        assert_eq!((tag.slot(), tag.epoch()), (Some(8), 0xfff));
+        assert_ne!(Tag::new(0, 0).0, 0);
+        assert_eq!(Tag(5).slot(), None);
+        assert_eq!(Tag(u32::MAX).slot(), None);
     }
 }
