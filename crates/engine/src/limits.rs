@@ -130,8 +130,8 @@ pub const LINK_ACK_BYTES: usize = 128 << 10;
 /// quarter more or less, so that not all come back at once. A node that is there again is found within a second.
 pub const LINK_BACK_OFF_MS: u64 = 50;
 pub const LINK_BACK_OFF_MOST_MS: u64 = 1_000;
-/// A link's connection that has lasted so long is replaced at once when it breaks; before, whoever welcomes us and
-/// breaks off is asked again no quicker than one who refuses.
+/// A link's connection that has lasted so long is replaced at once when it breaks; one that was of any use, after the
+/// least wait; whoever welcomes us and says nothing is asked again no quicker than one who refuses.
 pub const LINK_STEADY_MS: u64 = 1_000;
 /// A link is looked at again after this when nothing was heard of it, but something is there that was not read.
 pub const LINK_LOOK_MS: u64 = 100;
