@@ -1,7 +1,9 @@
 //! The engine as its user sees it: listeners, the inbox, hand-over to the reactors, and the end.
 
+use crate::app::{Registration, APPS};
 use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
+use crate::homes::Homes;
 use crate::inbox::Batch;
 use crate::layers::Certificates;
 use crate::leaders::{self, LoopLed, Rest};
@@ -180,6 +182,22 @@ impl Engine {
     /// Before the first listener, and again whenever they change. A route that stays keeps its index.
     pub fn set_routes(&self, routes: Routes) {
         self.shared.set_routes(routes);
+    }
+
+    /// A native application; before the first [`set_routes`](Self::set_routes), which makes its routes known.
+    pub fn add_app(&self, app: Registration) -> Result<(), EngineError> {
+        let name = app.name.clone();
+        match self.shared.add_app(app) {
+            true => Ok(()),
+            false => Err(EngineError::Wrong(format!(
+                "native application {name:?}: there are {APPS} already, which is the most"
+            ))),
+        }
+    }
+
+    /// Which nodes are homes of sessions that begin here from now on. In the beginning it is this one.
+    pub fn set_homes(&self, homes: Homes) {
+        self.shared.set_homes(homes);
     }
 
     /// How many reactors have connections, or may have.

@@ -53,6 +53,33 @@ pub enum Event {
     Resumed,
     /// The reactor was told to drain, and no connection is left.
     Drained,
+    /// A session that was another node's has come here, as its home: it is to be answered under the tag in
+    /// `number`. In the text: its address, of `id` bytes, and its data. `route`: bit 0 with a gap, and above
+    /// that what it speaks, as a listener's number.
+    Rehomed,
+    /// A session was attached to the target in `number`, and is to be answered under the tag in `id`; the
+    /// text is its state. `route`: bit 0 with a gap, bit 1 if it is new and not moved, bit 2 if there is a
+    /// state, and above that what it speaks, as a listener's number.
+    Attached,
+    /// Nothing more comes to the target in `number` under the tag in `id`, and its state is wanted.
+    Fence,
+    /// The session is not bound to the target in `number` under the tag in `id` any more, and no state is
+    /// wanted.
+    Detached,
+    /// All of a session's bindings here have ended, though it goes on elsewhere.
+    Gone,
+    /// What was asked for as `number` was done in the place `id`; or it was not, and the text says why.
+    Done,
+    /// There is a link to the node that the text names; its roles are in `number`, the generation is in
+    /// `id` and `route`, the low half first.
+    LinkUp,
+    /// There is none any more; the text says why.
+    LinkLost,
+    /// A native application tells this, of a session or of none.
+    FromApp,
+    /// A frame for Python came over the link `handle`: the destination is in `id`, the source in `number`,
+    /// and kind, priority and flags in the bytes of `route`.
+    Frame,
 }
 
 /// How much of one session's budget the packets next to each other in a batch hold: `bytes` is what
