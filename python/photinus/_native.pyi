@@ -80,7 +80,13 @@ class Engine:
         caught_up: Callable[[Any], object] | None = None,
     ) -> None: ...
     def set_certificates(
-        self, certificate: bytes, key: bytes, *, client_ca: bytes | None = None, client_required: bool = False
+        self,
+        certificate: bytes,
+        key: bytes,
+        *,
+        client_ca: bytes | None = None,
+        client_required: bool = False,
+        node_ca: bytes | None = None,
     ) -> None: ...
     def listen(self, url: str) -> str: ...
     def start(self) -> None: ...

@@ -196,7 +196,7 @@ mod tests {
     fn unknown_names_are_bounded() {
         let mut of = Acquaintance::default();
         let routes = Routes::default();
-        let named = (0..1000).take_while(|_| of.name(&[b'x'; 255], &routes));
+        let named = (0..1000).take_while(|_| of.name(&[b'x'; 255], &routes, false));
         assert_eq!(named.count(), UNKNOWN_LIMIT / 255);
     }
 }

@@ -70,6 +70,8 @@ pub trait Back: Send + 'static {
 pub trait Stream: Send {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// It carries a link: little is to wait in the system, where nothing overtakes it.
+    fn keep_little(&mut self) {}
     /// The peer sees the end once it has read what was written.
     fn finish(&mut self);
     /// The end, at once: what was sent is lost, and the system keeps nothing of the connection.

@@ -1,4 +1,4 @@
-//! One client's connection: its stream, what the protocol remembers of the peer, and what is half done.
+//! One connection, of a client or another node: its stream, what the protocol remembers of the peer, and what is half done.
 //!
 //! An idle one holds no buffers: reads go into the batch's arena, and only a frame that has not
 //! come whole, or bytes that the socket did not take, are kept here.
@@ -7,6 +7,7 @@ use crate::acquaintance::Acquaintance;
 use crate::gate::Guest;
 use crate::handle::Handle;
 use crate::layers::Layers;
+use crate::link::Tie;
 use photinus_proto::codec::Peer;
 
 pub struct Connection<S> {
@@ -51,6 +52,10 @@ pub struct Connection<S> {
     pub layers: Option<Box<Layers>>,
     /// In the photinus protocol, once its client is welcome.
     pub acquaintance: Option<Box<Acquaintance>>,
+    /// It is another node's; `None`: a client's, or its end has been said.
+    pub tie: Option<Box<Tie>>,
+    /// It was made for a link, whatever became of it.
+    pub for_link: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub enum Stage {
     /// It stands in line for a session.
     Waiting,
     Open,
+    /// It carries a link to another node.
+    Link,
     /// The last has been said; it is read (and thrown away) until the peer closes or its time is up,
     /// since closing with unread input would make the system take back what was written.
     Lingering,
@@ -128,6 +135,8 @@ impl<S> Connection<S> {
             sent: 0,
             layers: None,
             acquaintance: None,
+            tie: None,
+            for_link: false,
         }
     }
 

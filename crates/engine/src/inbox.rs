@@ -5,6 +5,7 @@
 //! budget is used up, so what waits here is bounded by the limits whatever Python does.
 
 use crate::handle::Handle;
+use photinus_proto::bluenet::header::{Flags, Header};
 use photinus_proto::codec::Kind;
 use std::ops::Range;
 
@@ -51,7 +52,7 @@ pub enum Event {
     Cut,
     /// It has another one, from the address in the text; `number` is 1 if some of what was sent to it is lost.
     Resumed,
-    /// The reactor was told to drain, and no connection is left.
+    /// The reactor was told to drain, and no connection of a client's is left.
     Drained,
     /// A session that was another node's has come here, as its home: it is to be answered under the tag in
     /// `number`. In the text: its address, of `id` bytes, and its data. `route`: bit 0 with a gap, and above
@@ -70,20 +71,35 @@ pub enum Event {
     Gone,
     /// What was asked for as `number` was done in the place `id`; or it was not, and the text says why.
     Done,
-    /// There is a link to the node that the text names; its roles are in `number`, the generation is in
-    /// `id` and `route`, the low half first.
-    LinkUp,
-    /// There is none any more; the text says why.
-    LinkLost,
     /// A native application tells this, of a session or of none.
     FromApp,
-    /// A frame for Python came over the link `handle`: the destination is in `id`, the source in `number`,
-    /// and kind, priority and flags in the bytes of `route`.
+    /// Another node is linked: its roles are in `number`; its name, a blank and its generation in the arena.
+    LinkUp,
+    /// It is lost, and all that was not acknowledged with it; why stands in the arena.
+    LinkLost,
+    /// A frame from another node: the link's handle, destination in `id`, source in `number`, and in `route` what
+    /// [`frame_route`] makes of its header.
     Frame,
 }
 
+impl Event {
+    /// It counts against the budget of what is unhandled: a run tells so.
+    #[inline]
+    pub fn is_counted(self) -> bool {
+        matches!(self, Event::Packet(_) | Event::Frame)
+    }
+}
+
+/// The kind of a frame's destination, its priority in bits 3 and 4, and whether an answer is due in bit 5.
+#[inline]
+pub fn frame_route(header: &Header) -> u32 {
+    let request = u32::from(header.flags.has(Flags::REQUEST));
+    header.kind as u32 | (header.priority as u32) << 3 | request << 5
+}
+
 /// How much of one session's budget the packets next to each other in a batch hold: `bytes` is what
-/// they take of the arena, with all that stands before and between their payloads.
+/// they take of the arena, with all that stands before and between their payloads. Frames of links hold only what
+/// all sessions of the reactor have together: theirs has no handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     pub handle: Handle,

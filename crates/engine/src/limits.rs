@@ -109,10 +109,44 @@ limits! {
     handshake_ms: u64 = 5_000, 1 => DAY_MS;
     /// A frame that was begun is finished by then, or its connection is closed.
     frame_ms: u64 = 10_000, 1 => DAY_MS;
+    /// What a link keeps of what it was given, until the other node is known to have it; past it the peer is
+    /// lost. 64 MiB: half a second of a full gigabit, while a connection is made again.
+    link_kept_bytes: usize = 64 << 20, 64 << 10 => LARGEST;
+    /// Longest frame between nodes, its header included. 1 MiB: a frame that was begun is not overtaken, and this
+    /// one takes 8 ms of a gigabit.
+    link_frame_bytes: usize = 1 << 20, 4096 => 16 << 20;
+    /// A node of which nothing was heard for so long is lost. 3 s: a switch or a virtual machine's move
+    /// interrupts for one or two, and players notice after that.
+    link_silence_ms: u64 = 3_000, 100 => DAY_MS;
+    /// Between two pings of a link. 500 ms: six may be lost before the peer is.
+    link_ping_ms: u64 = 500, 10 => DAY_MS;
     /// How long a closing connection may take to read what was sent to it last.
     linger_ms: u64 = 2_000, 1 => DAY_MS;
 }
 
+/// Received in so many bytes, an acknowledgement of a link is due: two writes of the other end.
+pub const LINK_ACK_BYTES: usize = 128 << 10;
+/// After a link's connection has failed the next is tried after this, twice as much each time up to the most, and a
+/// quarter more or less, so that not all come back at once. A node that is there again is found within a second.
+pub const LINK_BACK_OFF_MS: u64 = 50;
+pub const LINK_BACK_OFF_MOST_MS: u64 = 1_000;
+/// A link's connection that has lasted so long is replaced at once when it breaks; before, whoever welcomes us and
+/// breaks off is asked again no quicker than one who refuses.
+pub const LINK_STEADY_MS: u64 = 1_000;
+/// A link is looked at again after this when nothing was heard of it, but something is there that was not read.
+pub const LINK_LOOK_MS: u64 = 100;
+/// How much of one link is written in one turn; then everybody else has a turn.
+pub const LINK_BYTES_A_TURN: usize = 1 << 20;
+/// Each of a link connection's two buffers in the system: what is in there cannot be overtaken. 256 KiB are two
+/// milliseconds of a gigabit, which is more than a round trip between machines that are near each other.
+pub const LINK_SOCKET_BYTES: i32 = 256 << 10;
+/// What may wait there that was not sent yet. 32 KiB: a quarter of a millisecond of a gigabit, so that the wire never
+/// runs dry while the reactor is woken.
+pub const LINK_UNSENT_BYTES: i32 = 32 << 10;
+/// How often statistics are shown what links have done.
+pub const LINK_REPORT_MS: u64 = 100;
+/// Nodes of which the newest generation is remembered: more than a cluster has.
+pub const LINK_NODES: usize = 4_096;
 /// How many seconds' worth of its rate an address may connect at once: all that it may have open.
 pub const ACCEPT_BURST_S: u64 = 4;
 /// How many seconds' worth of its rate a session may send at once: what a mobile client has kept for as

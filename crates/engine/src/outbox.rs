@@ -6,10 +6,12 @@ use crate::gate::Guest;
 use crate::handle::Handle;
 use crate::inbox::Batch;
 use crate::layers::Layers;
+use crate::listener::DialUrl;
 use photinus_proto::bluenet::control::Tag;
-use photinus_proto::bluenet::header::Header;
+use photinus_proto::bluenet::header::{Kind, Priority};
 use photinus_proto::codec::photinus::Resume;
 use photinus_proto::codec::Peer;
+use std::sync::Arc;
 
 #[derive(Default)]
 pub struct OutBatch {
@@ -69,6 +71,15 @@ pub enum Action {
         packets: u32,
         bytes: u32,
     },
+    /// To the other end of a link, under this header; the payload is the frame's.
+    Frame {
+        link: Handle,
+        kind: Kind,
+        priority: Priority,
+        request: bool,
+        destination: u32,
+        source: u32,
+    },
     /// Python has let go of a session that ended: its slot may rest and be used again.
     Free {
         to: Handle,
@@ -84,11 +95,6 @@ pub enum Action {
     Own {
         to: Handle,
         what: Owner,
-    },
-    /// To another node, over this link; the payload is a frame's.
-    Frame {
-        link: Handle,
-        header: Header,
     },
 }
 
@@ -198,12 +204,33 @@ pub enum Handover {
         listener: usize,
         socket: Option<mio::net::TcpListener>,
     },
+    /// Keep a link to this node.
+    Dial(Box<Dialled>),
+    /// A name was looked up: where this dial goes from now on.
+    Found {
+        dial: u32,
+        serial: u32,
+        addresses: Vec<String>,
+    },
+    /// Keep no link to this node any more.
+    HangUp {
+        node: Arc<str>,
+    },
     /// Accept no more; end every session with this reason; say `Drained` when none is left.
     Drain {
         reason: String,
     },
     /// Close everything at once and end.
     Shutdown,
+}
+
+/// A node that a link is kept to.
+#[derive(Clone)]
+pub struct Dialled {
+    pub node: Arc<str>,
+    pub url: DialUrl,
+    /// What its name was found to be; none if the name has to be looked up again.
+    pub addresses: Vec<String>,
 }
 
 /// A connection on its way to another reactor, between its hello and the answer to it.

@@ -53,12 +53,14 @@ impl Remote {
 
     /// What is sent to the session goes out under this tag from now on. `false`: there is no such.
     pub fn speak(&mut self, tag: Tag) -> bool {
-        let target = self.target(tag);
+        if self.target(tag).is_none() {
+            return false;
+        }
         // An earlier time of the same has been told to the end by now.
         self.bindings
             .retain(|of| of.tag.slot() != tag.slot() || of.tag == tag || of.stage != Stage::Left);
         self.set(tag, Stage::Speaks);
-        target.is_some()
+        true
     }
 
     pub fn leave(&mut self, tag: Tag) {

@@ -4,16 +4,18 @@ use crate::app::{self, Registration};
 use crate::gate::Gate;
 use crate::homes::Homes;
 use crate::inbox::Batch;
-use crate::layers::Door;
+use crate::layers::{Door, Prepared};
 use crate::limits::{Limits, SPARE_BATCHES};
 use crate::lock::lock;
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::overload::Delay;
+use crate::resolver::Resolver;
 use crate::routes::Routes;
 use crate::statistics::Statistics;
 use crate::system::Event;
 use crate::wakeup::Channel;
 use photinus_proto::codec::{Format, Protocol};
+use photinus_proto::link::hello::Identity;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,7 +44,10 @@ pub struct Shared {
     remote_formats: AtomicU8,
     listeners: Mutex<Vec<Listening>>,
     /// What new connections over TLS are shown.
-    certificates: Mutex<Option<Arc<rustls::ServerConfig>>>,
+    certificates: Mutex<Option<Arc<Prepared>>>,
+    /// Who this node is to others, once it has joined a cluster.
+    identity: Mutex<Option<Arc<Identity>>>,
+    pub resolver: Resolver,
 }
 
 /// A listener as it was asked for.
@@ -113,6 +118,8 @@ impl Shared {
             remote_formats: AtomicU8::new(0),
             listeners: Mutex::default(),
             certificates: Mutex::default(),
+            identity: Mutex::default(),
+            resolver: Resolver::default(),
         })
     }
 
@@ -202,12 +209,26 @@ impl Shared {
     }
 
     /// Connections that are there keep theirs.
-    pub fn set_certificates(&self, config: Arc<rustls::ServerConfig>) {
-        *lock(&self.certificates) = Some(config);
+    pub fn set_certificates(&self, prepared: Prepared) {
+        *lock(&self.certificates) = Some(Arc::new(prepared));
     }
 
-    pub fn certificates(&self) -> Option<Arc<rustls::ServerConfig>> {
+    pub fn certificates(&self) -> Option<Arc<Prepared>> {
         lock(&self.certificates).clone()
+    }
+
+    /// `false`: there is one already, and it stays.
+    pub fn set_identity(&self, identity: Identity) -> bool {
+        let mut slot = lock(&self.identity);
+        let free = slot.is_none();
+        if free {
+            *slot = Some(Arc::new(identity));
+        }
+        free
+    }
+
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        lock(&self.identity).clone()
     }
 
     /// Its number.

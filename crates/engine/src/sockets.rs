@@ -1,6 +1,7 @@
 //! The back that serves: TCP sockets, the system's poller and clock.
 
 use crate::back::{Address, Back, Ready, Source, Stream};
+use crate::limits::{LINK_SOCKET_BYTES, LINK_UNSENT_BYTES};
 use crate::system::{self, Sleeper};
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -157,8 +158,12 @@ impl Back for Sockets {
         Ok((stream, Address::Socket(address)))
     }
 
-    fn dial(&mut self, _address: &str) -> io::Result<TcpStream> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// An address in figures: to look a name up might block.
+    fn dial(&mut self, address: &str) -> io::Result<TcpStream> {
+        let address = address
+            .parse()
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        TcpStream::connect(address)
     }
 
     fn watch(&mut self, stream: &mut TcpStream, connection: u32) -> io::Result<()> {
@@ -203,6 +208,10 @@ impl Stream for TcpStream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn keep_little(&mut self) {
+        system::bound_buffers(self, LINK_SOCKET_BYTES, LINK_UNSENT_BYTES);
     }
 
     fn finish(&mut self) {

@@ -2,6 +2,7 @@
 //! thread may read. Nothing the engine refuses, drops or closes goes uncounted.
 
 use crate::histogram::Histogram;
+use crate::link::LinkReport;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter or a gauge with a single writer: no read-modify-write instruction.
@@ -111,9 +112,16 @@ counts! {
         cut, resumed, resumed_with_gap, resume_expired,
         /// Times that what was kept for a session was dropped for want of room.
         resume_dropped,
+        /// Links to other nodes that began, and that were lost; connections of theirs that ended; that were cut since
+        /// they said nothing.
+        links_up, links_lost, link_cuts, link_silences,
+        /// Attempts to connect to other nodes, and those that came to no link's connection.
+        link_dials, link_dial_failures,
+        /// Frames heard from and pushed to links; for which a link had no room; to links that were gone.
+        link_frames_in, link_frames_out, link_full, link_gone,
         /// Gauges: now.
         sessions, connections, waiting_out_bytes, unhandled_bytes, partial_bytes, paused_now,
-        detached, kept_bytes, in_line,
+        detached, kept_bytes, in_line, links,
     }
 }
 
@@ -129,4 +137,6 @@ pub struct Statistics {
     pub take_over: Histogram,
     /// Connections ended by a wire error, by its reason.
     pub wire_errors: std::sync::Mutex<std::collections::BTreeMap<&'static str, u64>>,
+    /// Its links, as they were a tenth of a second ago at most.
+    pub links: std::sync::Mutex<Vec<LinkReport>>,
 }

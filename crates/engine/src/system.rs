@@ -207,6 +207,23 @@ pub fn set_backlog(listener: &impl AsRawFd, connections: i32) -> io::Result<()> 
     }
 }
 
+/// Bounds what this connection's two buffers in the system hold, and how much of it may wait there unsent. Where
+/// the system does not take that, it stays as it was: things are slower to overtake then, and not wrong.
+pub fn bound_buffers(stream: &impl AsRawFd, bytes: i32, unsent: i32) {
+    let set = |level: libc::c_int, name: libc::c_int, value: i32| {
+        let size = std::mem::size_of::<i32>() as libc::socklen_t;
+        let value = std::ptr::from_ref(&value).cast();
+        // SAFETY: the option's value is a live integer of the size that is told.
+        unsafe { libc::setsockopt(stream.as_raw_fd(), level, name, value, size) };
+    };
+    set(libc::SOL_SOCKET, libc::SO_SNDBUF, bytes);
+    set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
+    #[cfg(target_os = "linux")]
+    set(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent);
+    #[cfg(not(target_os = "linux"))]
+    let _ = unsent;
+}
+
 /// Raises the soft limit of open files to the hard one, as servers with many connections do.
 pub fn raise_open_files() {
     let mut limit = libc::rlimit {

@@ -151,7 +151,7 @@ fn work_off(call: &Call<'_, '_>, work: &mut Work, quick: &mut Quick) -> PyResult
         engine.inner.shared.delay.begin(batch.pushed);
         while let Some(&item) = batch.items.get(work.item) {
             work.item += 1;
-            if matches!(item.event, Event::Packet(_)) {
+            if item.event.is_counted() {
                 work.had_packets = true;
                 while work.left == 0 && work.run < batch.runs.len() {
                     work.left = batch.runs[work.run].packets;
@@ -283,6 +283,8 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
             }
             Ok(false)
         }
+        // The cluster's, which are not there without one.
+        Event::LinkUp | Event::LinkLost | Event::Frame => Ok(false),
         Event::Drained => call.engine.reactor_drained(py).map(|()| false),
     }
 }

@@ -165,13 +165,15 @@ impl Engine {
     }
 
     /// What new connections over TLS are shown, in PEM; ValueError says what is wrong with it.
-    #[pyo3(signature = (certificate, key, *, client_ca = None, client_required = false))]
+    /// `node_ca` has the authorities of other nodes' certificates, for links.
+    #[pyo3(signature = (certificate, key, *, client_ca = None, client_required = false, node_ca = None))]
     fn set_certificates(
         &self,
         certificate: &[u8],
         key: &[u8],
         client_ca: Option<&[u8]>,
         client_required: bool,
+        node_ca: Option<&[u8]>,
     ) -> PyResult<()> {
         let clients = client_ca.map(|authorities| ClientCertificates {
             authorities,
@@ -181,6 +183,7 @@ impl Engine {
             chain: certificate,
             key,
             clients,
+            nodes: node_ca,
         };
         self.inner.set_certificates(&certificates).map_err(raised)
     }

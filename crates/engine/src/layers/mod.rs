@@ -9,10 +9,11 @@ mod certificates;
 mod proxy;
 mod tls;
 
-pub use certificates::{Certificates, ClientCertificates, TlsError};
+pub use certificates::{Certificates, ClientCertificates, LinkTls, Prepared, TlsError};
 use photinus_proto::proxy_header;
 use photinus_proto::websocket::{self, code, Form, Shared, Status};
 pub use proxy::Trusted;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tls::Tls;
@@ -45,7 +46,7 @@ impl Door {
         let tls = match (self.tls, certificates) {
             (false, _) => None,
             (true, None) => return Err("no-certificate"),
-            (true, Some(config)) => Some(Tls::new(config.clone()).map_err(|_| "bad-tls")?),
+            (true, Some(config)) => Some(Tls::server(config.clone()).map_err(|_| "bad-tls")?),
         };
         Ok(Some(Box::new(Layers {
             proxy: proxy.then(Box::default),
@@ -114,6 +115,18 @@ pub struct Passed {
 }
 
 impl Layers {
+    /// Of a link that this node dials over TLS: the other end's certificate must be for this host.
+    pub fn dialling(tls: &LinkTls, host: &str) -> Result<Box<Layers>, &'static str> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| "bad-name")?;
+        let tls = Tls::client(tls.dialling.clone(), name).map_err(|_| "bad-tls")?;
+        Ok(Box::new(Layers {
+            proxy: None,
+            tls: Some(tls),
+            websocket: None,
+            failed: false,
+        }))
+    }
+
     /// Everything between is done shaking hands.
     pub fn are_open(&self) -> bool {
         !self.failed

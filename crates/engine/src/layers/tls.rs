@@ -1,10 +1,13 @@
-//! TLS, the server's side: rustls without buffers of its own, so that an idle connection owns none.
+//! TLS, the server's side and, on links that this node dials, the client's: rustls without buffers of its own,
+//! so that an idle connection owns none.
 //!
 //! rustls remembers positions in what it was given and has not let go of. So it is given exactly that
 //! with every call ([`Tls::held`]), also to write; and after an error nothing is asked of it any more.
 
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use std::sync::Arc;
 
 /// A record's most plaintext.
@@ -16,26 +19,68 @@ const RECORD_OVERHEAD: usize = 64;
 const HELD_LIMIT: usize = (64 << 10) + 2 * RECORD_BYTES;
 
 pub struct Tls {
-    /// Boxed: a WebSocket or a PROXY header alone should not pay for it.
-    connection: Box<UnbufferedServerConnection>,
+    end: End,
     /// What has come of a record that is not whole, or of a handshake message in several of them.
     held: Vec<u8>,
     ended: bool,
     failed: bool,
 }
 
+/// Boxed: a WebSocket or a PROXY header alone should not pay for it.
+enum End {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// What both ends of rustls do, each under a type of its own.
+trait Records {
+    type Data;
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl Records for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+}
+
+impl Records for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+}
+
 impl Tls {
-    pub fn new(config: Arc<rustls::ServerConfig>) -> Result<Tls, rustls::Error> {
-        Ok(Tls {
-            connection: Box::new(UnbufferedServerConnection::new(config)?),
+    pub fn server(config: Arc<rustls::ServerConfig>) -> Result<Tls, rustls::Error> {
+        let connection = Box::new(UnbufferedServerConnection::new(config)?);
+        Ok(Tls::of(End::Server(connection)))
+    }
+
+    /// Speaks first: what it says comes out of a `read` of nothing.
+    pub fn client(
+        config: Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Tls, rustls::Error> {
+        let connection = Box::new(UnbufferedClientConnection::new(config, name)?);
+        Ok(Tls::of(End::Client(connection)))
+    }
+
+    fn of(end: End) -> Tls {
+        Tls {
+            end,
             held: Vec::new(),
             ended: false,
             failed: false,
-        })
+        }
     }
 
     pub fn is_open(&self) -> bool {
-        !self.connection.is_handshaking()
+        !match &self.end {
+            End::Server(of) => of.is_handshaking(),
+            End::Client(of) => of.is_handshaking(),
+        }
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -43,10 +88,14 @@ impl Tls {
     }
 
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        Some(self.connection.peer_certificates()?.first()?)
+        let certificates = match &self.end {
+            End::Server(of) => of.peer_certificates(),
+            End::Client(of) => of.peer_certificates(),
+        };
+        Some(certificates?.first()?)
     }
 
-    /// Takes all of `input`. `true`: the client has said that nothing more will come.
+    /// Takes all of `input`. `true`: the peer has said that nothing more will come.
     pub fn read(
         &mut self,
         input: &mut [u8],
@@ -58,14 +107,14 @@ impl Tls {
         }
         let mut held = std::mem::take(&mut self.held);
         let processed = if held.is_empty() {
-            let processed = self.process(input, out, wire);
+            let processed = self.take(input, out, wire);
             if let Ok(taken) = processed {
                 held.extend_from_slice(&input[taken..]);
             }
             processed
         } else {
             held.extend_from_slice(input);
-            let processed = self.process(&mut held, out, wire);
+            let processed = self.take(&mut held, out, wire);
             held.drain(..processed.unwrap_or(0));
             processed
         };
@@ -79,64 +128,15 @@ impl Tls {
         Ok(self.ended)
     }
 
-    /// How many bytes it has taken.
-    fn process(
+    fn take(
         &mut self,
         input: &mut [u8],
         out: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<usize, &'static str> {
-        let mut taken = 0;
-        loop {
-            let status = self.connection.process_tls_records(&mut input[taken..]);
-            let mut discard = status.discard;
-            let mut done = false;
-            match status.state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(|_| "bad-tls")?;
-                        discard += record.discard;
-                        out.extend_from_slice(record.payload);
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(wire, RECORD_BYTES, |room| match data.encode(room) {
-                        Ok(count) => Ok(count),
-                        Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
-                        // Each is encoded once.
-                        Err(EncodeError::AlreadyEncoded) => Ok(0),
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    self.ended = true;
-                    done = true;
-                }
-                // Early data is not offered.
-                Ok(_) => done = true,
-                Err(_) => {
-                    self.say_alert(&mut input[taken + discard..], wire);
-                    return Err("bad-tls");
-                }
-            }
-            taken += discard;
-            if done {
-                // What is behind a close is not looked at.
-                return Ok(if self.ended { input.len() } else { taken });
-            }
-        }
-    }
-
-    /// After an error rustls may have an alert to be sent. `rest` is what it has not let go of.
-    fn say_alert(&mut self, rest: &mut [u8], wire: &mut Vec<u8>) {
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            self.connection.process_tls_records(rest).state
-        {
-            append(wire, RECORD_OVERHEAD, |room| match data.encode(room) {
-                Ok(count) => Ok(count),
-                Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
-                Err(EncodeError::AlreadyEncoded) => Ok(0),
-            });
+        match &mut self.end {
+            End::Server(of) => take(&mut **of, &mut self.ended, input, out, wire),
+            End::Client(of) => take(&mut **of, &mut self.ended, input, out, wire),
         }
     }
 
@@ -145,30 +145,11 @@ impl Tls {
         if self.failed {
             return;
         }
-        let records = bytes.len() / RECORD_BYTES + 1;
-        let most = bytes.len() + records * RECORD_OVERHEAD;
-        loop {
-            match self.connection.process_tls_records(&mut self.held).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return append(wire, most, |room| match traffic.encrypt(bytes, room) {
-                        Ok(count) => Ok(count),
-                        Err(EncryptError::InsufficientSize(of)) => Err(of.required_size),
-                        // After 2^64 records.
-                        Err(EncryptError::EncryptExhausted) => Ok(0),
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(wire, RECORD_OVERHEAD, |room| match data.encode(room) {
-                        Ok(count) => Ok(count),
-                        Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
-                        Err(EncodeError::AlreadyEncoded) => Ok(0),
-                    });
-                }
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                _ => return,
-            }
-        }
+        let held = &mut self.held;
+        self.ended |= match &mut self.end {
+            End::Server(of) => write(&mut **of, held, bytes, wire),
+            End::Client(of) => write(&mut **of, held, bytes, wire),
+        };
     }
 
     /// Appends the word that nothing more will come.
@@ -176,17 +157,112 @@ impl Tls {
         if self.failed {
             return;
         }
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-            self.connection.process_tls_records(&mut self.held).state
-        {
-            append(wire, RECORD_OVERHEAD, |room| {
-                match traffic.queue_close_notify(room) {
+        match &mut self.end {
+            End::Server(of) => close(&mut **of, &mut self.held, wire),
+            End::Client(of) => close(&mut **of, &mut self.held, wire),
+        }
+    }
+}
+
+/// How many bytes it has taken. Sets `ended` once the peer has said its last.
+fn take(
+    end: &mut impl Records,
+    ended: &mut bool,
+    input: &mut [u8],
+    out: &mut Vec<u8>,
+    wire: &mut Vec<u8>,
+) -> Result<usize, &'static str> {
+    let mut taken = 0;
+    loop {
+        let status = end.process(&mut input[taken..]);
+        let mut discard = status.discard;
+        let mut done = false;
+        match status.state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record.map_err(|_| "bad-tls")?;
+                    discard += record.discard;
+                    out.extend_from_slice(record.payload);
+                }
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                append(wire, RECORD_BYTES, |room| match data.encode(room) {
+                    Ok(count) => Ok(count),
+                    Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
+                    // Each is encoded once.
+                    Err(EncodeError::AlreadyEncoded) => Ok(0),
+                });
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                *ended = true;
+                done = true;
+            }
+            // Early data is not offered.
+            Ok(_) => done = true,
+            Err(_) => {
+                say_alert(end, &mut input[taken + discard..], wire);
+                return Err("bad-tls");
+            }
+        }
+        taken += discard;
+        if done {
+            // What is behind a close is not looked at.
+            return Ok(if *ended { input.len() } else { taken });
+        }
+    }
+}
+
+/// After an error rustls may have an alert to be sent. `rest` is what it has not let go of.
+fn say_alert(end: &mut impl Records, rest: &mut [u8], wire: &mut Vec<u8>) {
+    if let Ok(ConnectionState::EncodeTlsData(mut data)) = end.process(rest).state {
+        append(wire, RECORD_OVERHEAD, |room| match data.encode(room) {
+            Ok(count) => Ok(count),
+            Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
+            Err(EncodeError::AlreadyEncoded) => Ok(0),
+        });
+    }
+}
+
+/// `true`: the peer has said its last.
+fn write(end: &mut impl Records, held: &mut [u8], bytes: &[u8], wire: &mut Vec<u8>) -> bool {
+    let records = bytes.len() / RECORD_BYTES + 1;
+    let most = bytes.len() + records * RECORD_OVERHEAD;
+    let mut ended = false;
+    loop {
+        match end.process(held).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                append(wire, most, |room| match traffic.encrypt(bytes, room) {
                     Ok(count) => Ok(count),
                     Err(EncryptError::InsufficientSize(of)) => Err(of.required_size),
+                    // After 2^64 records.
                     Err(EncryptError::EncryptExhausted) => Ok(0),
-                }
-            });
+                });
+                return ended;
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                append(wire, RECORD_OVERHEAD, |room| match data.encode(room) {
+                    Ok(count) => Ok(count),
+                    Err(EncodeError::InsufficientSize(of)) => Err(of.required_size),
+                    Err(EncodeError::AlreadyEncoded) => Ok(0),
+                });
+            }
+            Ok(ConnectionState::PeerClosed) => ended = true,
+            _ => return ended,
         }
+    }
+}
+
+fn close(end: &mut impl Records, held: &mut [u8], wire: &mut Vec<u8>) {
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = end.process(held).state {
+        append(wire, RECORD_OVERHEAD, |room| {
+            match traffic.queue_close_notify(room) {
+                Ok(count) => Ok(count),
+                Err(EncryptError::InsufficientSize(of)) => Err(of.required_size),
+                Err(EncryptError::EncryptExhausted) => Ok(0),
+            }
+        });
     }
 }
 

@@ -80,7 +80,7 @@ impl<B: Back> Reactor<B> {
             };
             if self.now_ms >= next {
                 of.next_ms = Some((next + every).max(self.now_ms + 1));
-                self.call_app(number, App::tick);
+                self.call_app(number, |app, context| app.tick(context));
             }
         }
         self.tell_for_apps();

@@ -6,11 +6,13 @@ use crate::back::{Address, Back, Stream};
 use crate::connection::{By, Connection, Stage};
 use crate::gate::{Guest, Refusal};
 use crate::handle::Handle;
-use crate::inbox::Event;
 use crate::layers::{Door, Layers};
 use crate::limits::{ACCEPTS_A_TURN, RETRY_AFTER_MS};
+use crate::link::Tie;
 use crate::outbox::Handover;
+use crate::resumable::secret;
 use photinus_proto::codec::{photinus, Protocol};
+use photinus_proto::link::hello::Accepting;
 use std::io;
 
 impl<B: Back> Reactor<B> {
@@ -131,12 +133,24 @@ impl<B: Back> Reactor<B> {
         }
         let protocol = serving.protocol.clone();
         let door = serving.door.clone();
-        let layers = match self.layers(&door, &address) {
+        let is_link = matches!(*protocol, Protocol::Link);
+        let layers = match self.layers(&door, is_link, &address) {
             Ok(layers) => layers,
             Err(reason) => {
                 self.count_wire_error(reason);
                 return;
             }
+        };
+        let tie = match is_link {
+            false => None,
+            true => match self.shared.identity().zip(secret()) {
+                Some((identity, nonce)) => {
+                    stream.keep_little();
+                    let accepting = Accepting::new(identity, nonce);
+                    Some(Box::new(Tie::Accepting(Box::new(accepting))))
+                }
+                None => return self.count_wire_error("no-randomness"),
+            },
         };
         let at = self.place_for_connection();
         if self.back.watch(&mut stream, at).is_err() {
@@ -160,6 +174,9 @@ impl<B: Back> Reactor<B> {
             self.now_ms,
         );
         connection.layers = layers;
+        connection.tie = tie;
+        connection.for_link = is_link;
+        self.links.open += usize::from(is_link);
         connection.readable = true; // it may have spoken before it was watched
         connection.queued = true;
         if stage == Stage::Handshake {
@@ -170,7 +187,7 @@ impl<B: Back> Reactor<B> {
         self.again.push(at);
         if stage == Stage::Open {
             self.open_at_once(at);
-        } else if self.must_wait() && !matches!(*protocol, Protocol::Photinus(_)) {
+        } else if self.must_wait() && !matches!(*protocol, Protocol::Photinus(_) | Protocol::Link) {
             self.turn_away(at, self.why_not()); // photinus hears of it as an answer to its hello
         }
     }
@@ -194,12 +211,22 @@ impl<B: Back> Reactor<B> {
     }
 
     /// What lies between this connection and its protocol.
-    fn layers(&self, door: &Door, address: &str) -> Result<Option<Box<Layers>>, &'static str> {
+    fn layers(
+        &self,
+        door: &Door,
+        is_link: bool,
+        address: &str,
+    ) -> Result<Option<Box<Layers>>, &'static str> {
         if door.is_plain() {
             return Ok(None);
         }
-        let certificates = self.shared.certificates();
-        door.layers(address.parse().ok(), certificates.as_ref())
+        let prepared = self.shared.certificates();
+        let prepared = prepared.as_ref();
+        let certificates = match is_link {
+            false => prepared.map(|of| &of.clients),
+            true => prepared.and_then(|of| of.links.as_ref().map(|of| &of.accepting)),
+        };
+        door.layers(address.parse().ok(), certificates)
     }
 
     /// No session is begun for this connection now. It is told so where its protocol can.
@@ -258,6 +285,9 @@ impl<B: Back> Reactor<B> {
             self.end_quietly(handle);
             self.sessions.free(handle, self.now_ms);
             self.turn_away(at, "overloaded");
+            return false;
+        };
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return false;
         };
         connection.guest.ends_handshake();

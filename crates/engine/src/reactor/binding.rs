@@ -176,7 +176,7 @@ impl<B: Back> Reactor<B> {
                 class,
             } => {
                 let asked = (slot, request);
-                match self.place(node, target, class) {
+                match self.place_at(node, target, class) {
                     Some(to) => self.attach(session, to, asked),
                     None => self.answer_to(session, asked, 0, "unreachable"),
                 }
@@ -189,7 +189,7 @@ impl<B: Back> Reactor<B> {
                 class,
             } => {
                 let asked = (slot, request);
-                match self.place(node, target, class) {
+                match self.place_at(node, target, class) {
                     Some(to) => self.begin_move(session, which, to, asked),
                     None => self.answer_to(session, asked, which, "unreachable"),
                 }
@@ -514,8 +514,8 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Somewhere at a node that this one has a link to, or at this one itself.
-    fn place(&self, node: &str, target: u32, class: u32) -> Option<Place> {
-        if self.shared.is_node(node) {
+    fn place_at(&self, node: &str, target: u32, class: u32) -> Option<Place> {
+        if self.shared.identity().is_none_or(|own| own.node == node) {
             return Some(Place {
                 link: Handle::NONE,
                 target,
@@ -531,7 +531,7 @@ impl<B: Back> Reactor<B> {
         })
     }
 
-    fn bindings(&mut self, session: Handle) -> Option<&mut Bindings> {
+    pub(super) fn bindings(&mut self, session: Handle) -> Option<&mut Bindings> {
         self.sessions.live(session)?.bindings.as_deref_mut()
     }
 

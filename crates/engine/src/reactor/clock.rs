@@ -1,5 +1,6 @@
 //! What is done because time has passed: timeouts and heartbeats.
 
+use super::dialling::DIALLED;
 use super::{Reactor, Serving};
 use crate::back::Back;
 use crate::connection::{By, Stage};
@@ -17,11 +18,14 @@ impl<B: Back> Reactor<B> {
             return;
         }
         while let Some((at, serial)) = self.handshakes.pop_due(now) {
-            if self
-                .same(at, serial)
-                .is_some_and(|of| of.stage == Stage::Handshake)
-            {
-                self.refuse(at, "handshake-timeout");
+            let connection = self.same(at, serial);
+            match connection.filter(|of| of.stage == Stage::Handshake) {
+                None => {}
+                // Nobody is there who could be told.
+                Some(of) if of.listener == DIALLED => {
+                    self.close(at, By::Network, "handshake-timeout");
+                }
+                Some(_) => self.refuse(at, "handshake-timeout"),
             }
         }
         while let Some((at, serial)) = self.lingering.pop_due(now) {
@@ -52,6 +56,7 @@ impl<B: Back> Reactor<B> {
                 self.frames.set(now, at, serial);
             }
         }
+        self.meet_alarms();
         self.beat();
         self.end_detached();
         self.time_out_moves();

@@ -1,6 +1,7 @@
 //! How connections and sessions end, by whomever: every end is counted with its reason, told to
 //! Python once, and takes nothing of another session with it.
 
+use super::dialling::DIALLED;
 use super::Reactor;
 use crate::back::{Back, Stream};
 use crate::connection::{By, Connection, Stage};
@@ -32,7 +33,15 @@ impl<B: Back> Reactor<B> {
         self.addresses.remove(&at);
         self.out.total -= connection.unsent_bytes();
         self.partial_bytes -= connection.partial_counted;
+        self.links.open -= usize::from(connection.for_link);
         let handle = connection.session;
+        if connection.for_link {
+            self.count_link_end(&connection, by, reason);
+            if let Some(tie) = connection.tie.take() {
+                self.untie(at, *tie);
+            }
+            return;
+        }
         if self.outlives(handle, by) {
             return self.detach(handle, connection.acquaintance, by, reason);
         }
@@ -81,6 +90,15 @@ impl<B: Back> Reactor<B> {
         self.statistics.counts.sessions_closed.add(1);
     }
 
+    /// Of a connection that was for a link. A dial that came to nothing is counted as that.
+    fn count_link_end(&self, connection: &Connection<B::Stream>, by: By, reason: &str) {
+        match connection.stage {
+            Stage::Link => self.statistics.counts.link_cuts.add(1),
+            stage if connection.listener != DIALLED => self.count_end(stage, by, reason),
+            _ => {}
+        }
+    }
+
     pub(super) fn count_end(&self, stage: Stage, by: By, reason: &str) {
         if stage == Stage::Lingering {
             return; // counted when its session ended
@@ -112,7 +130,7 @@ impl<B: Back> Reactor<B> {
         self.draining = Some(reason.into());
         self.dissolve_line();
         for at in 0..self.connections.len() as u32 {
-            let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake;
+            let handshaking = |of: &Connection<_>| of.stage == Stage::Handshake && !of.for_link;
             if self.connections[at as usize]
                 .as_ref()
                 .is_some_and(handshaking)
@@ -239,7 +257,16 @@ impl<B: Back> Reactor<B> {
         self.partial_bytes -= std::mem::take(&mut connection.partial_counted);
         connection.partial = Vec::new();
         connection.need = 0;
-        self.count_end(stage, by, reason);
+        if let Some(tie) = connection.tie.take() {
+            if stage == Stage::Link {
+                self.statistics.counts.link_cuts.add(1);
+            } else if listener != DIALLED {
+                self.count_end(stage, by, reason);
+            }
+            self.untie(at, *tie);
+        } else {
+            self.count_end(stage, by, reason);
+        }
         if handle != Handle::NONE {
             self.end_session(handle, by, reason);
         }

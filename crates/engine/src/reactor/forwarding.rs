@@ -6,7 +6,7 @@ use crate::acquaintance::Named;
 use crate::back::Back;
 use crate::bindings::Place;
 use crate::handle::Handle;
-use crate::inbox::{Event, Item};
+use crate::inbox::{frame_route, Event, Item, Run};
 use crate::neighbour::Neighbour;
 use crate::outbox::{Action, FormatSet, Marks, OutBatch, OutItem, OutRoute, What};
 use crate::remote::HOME;
@@ -57,17 +57,16 @@ struct Bound {
 }
 
 impl<B: Back> Reactor<B> {
-    /// There is a new link.
+    /// There is a new link, and not just a new connection of one.
     pub(super) fn link_up(&mut self, link: u32) {
         let Some(linked) = self.links.get(link) else {
             return;
         };
-        let (handle, roles, generation) = (linked.handle, linked.roles, linked.generation);
+        let (handle, roles) = (linked.handle, u32::from(linked.roles.bits()));
         let node = linked.node.clone();
+        let text = format!("{node} {}", linked.generation);
         self.neighbours.put(link, Neighbour::new(handle, &node));
-        let (low, high) = (generation as u32, (generation >> 32) as u32);
-        let roles = u32::from(roles.bits());
-        self.tell_bytes(handle, Event::LinkUp, low, high, roles, node.as_bytes());
+        self.tell(handle, Event::LinkUp, roles, &text);
         self.tell_routes(link);
     }
 
@@ -94,15 +93,10 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// A frame has come over a link. An error ends the link.
+    /// A frame whose payload lies in the arena, which stays as it is until this has returned.
     #[inline]
-    pub(super) fn hear_frame(
-        &mut self,
-        link: u32,
-        header: Header,
-        payload: Range<usize>,
-    ) -> Result<(), WireError> {
-        match header.kind {
+    pub(super) fn hear_frame(&mut self, link: u32, header: Header, payload: Range<usize>) {
+        let heard = match header.kind {
             Kind::Session => self.relay(link, header, payload),
             Kind::Node | Kind::Space | Kind::Service | Kind::App if header.source != 0 => {
                 self.hear_packet(link, header, payload)
@@ -110,10 +104,13 @@ impl<B: Back> Reactor<B> {
             Kind::Group => self.relay_to_group(link, header, payload),
             Kind::Sessions => self.relay_to_list(link, header, payload),
             Kind::Control => self.hear_control(link, header, payload),
-            _ => {
+            Kind::Node | Kind::Space | Kind::Service | Kind::App => {
                 self.tell_of_frame(link, header, payload);
                 Ok(())
             }
+        };
+        if let Err(error) = heard {
+            self.link_failed(link, error);
         }
     }
 
@@ -181,11 +178,11 @@ impl<B: Back> Reactor<B> {
         from: usize,
         packet: &Packet,
     ) -> Forwarded {
-        let Some(bindings) = self
+        let owned = self
             .sessions
-            .live(session)
-            .and_then(|of| of.bindings.as_ref())
-        else {
+            .peek(session)
+            .and_then(|of| of.bindings.as_ref());
+        let Some(bindings) = owned else {
             return Forwarded::Here(None);
         };
         if bindings.is_held() {
@@ -238,6 +235,7 @@ impl<B: Back> Reactor<B> {
                 _ => None,
             });
         }
+        let unknown = (route == PacketRoute::Unknown).then(|| name.to_vec());
         let link = place.link.local();
         if self.link_is_crowded(link) {
             self.wait_for_link(at, link);
@@ -254,8 +252,8 @@ impl<B: Back> Reactor<B> {
             number,
         }
         .encode(&mut head);
-        if route == PacketRoute::Unknown {
-            head.extend_from_slice(name);
+        if let Some(name) = unknown {
+            head.extend_from_slice(&name);
             payload = 0..0;
         }
         let bindings = self.bindings(session);
@@ -524,19 +522,31 @@ impl<B: Back> Reactor<B> {
 
     /// A frame for Python.
     fn tell_of_frame(&mut self, link: u32, header: Header, payload: Range<usize>) {
-        let Some(handle) = self.neighbours.at(link).map(|of| of.link) else {
+        let Some(handle) = self.links.get(link).map(|of| of.handle) else {
             return;
         };
-        let [first, second, ..] = header.encode();
+        let bytes = payload.len() as u32;
         self.batch.items.push(Item {
             handle,
             event: Event::Frame,
             id: header.destination,
-            route: u32::from(first) | u32::from(second) << 8,
+            route: frame_route(&header),
             number: header.source,
             start: payload.start as u32,
-            len: payload.len() as u32,
+            len: bytes,
         });
+        self.unhandled += super::inbound::cost(1, bytes);
+        match self.batch.runs.last_mut() {
+            Some(run) if run.handle == Handle::NONE => {
+                run.packets += 1;
+                run.bytes += bytes;
+            }
+            _ => self.batch.runs.push(Run {
+                handle: Handle::NONE,
+                packets: 1,
+                bytes,
+            }),
+        }
     }
 
     /// Tells a neighbour what it can send here.

@@ -153,6 +153,9 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
+        if connection.for_link {
+            return; // hellos are short, and of a link's frames there is one
+        }
         let held = connection.layers.as_ref().map_or(0, |of| of.held_bytes());
         let (before, now) = (connection.partial_counted, connection.partial.len() + held);
         connection.partial_counted = now;
@@ -211,6 +214,9 @@ impl<B: Back> Reactor<B> {
         if connection.stage == Stage::Lingering {
             connection.partial = Vec::new();
             return;
+        }
+        if connection.for_link {
+            return self.decode_link(at, begin, end);
         }
         let Some(Some(serving)) = self.listeners.get(connection.listener as usize) else {
             return;
@@ -454,6 +460,9 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
+        if connection.for_link {
+            return; // what is silent too long is cut
+        }
         let amid = connection.layers.as_ref().is_some_and(|of| of.are_amid());
         if connection.partial.is_empty() && !amid {
             connection.frame_since = 0;

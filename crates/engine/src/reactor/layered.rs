@@ -4,6 +4,7 @@
 //! Arithmetic of TLS handshakes is done last in a turn and within a budget, so that a storm of them
 //! delays nobody who is in by more than that.
 
+use super::dialling::DIALLED;
 use super::Reactor;
 use crate::back::{Back, Stream};
 use crate::connection::{By, Stage};
@@ -118,8 +119,12 @@ impl<B: Back> Reactor<B> {
                 return false;
             }
         }
-        if open && begins && !self.has_handshake(at) && !self.open_at_once(at) {
-            return false;
+        if open && begins {
+            if self.is_for_link(at) {
+                self.say_hello(at);
+            } else if !self.has_handshake(at) && !self.open_at_once(at) {
+                return false;
+            }
         }
         if !plain.is_empty() {
             self.take_plain(at, plain);
@@ -243,8 +248,16 @@ impl<B: Back> Reactor<B> {
 
     fn door(&self, at: u32) -> Option<Arc<Door>> {
         let connection = self.connections.get(at as usize)?.as_ref()?;
+        if connection.listener == DIALLED {
+            return Some(self.links.door.clone());
+        }
         let serving = self.listeners.get(connection.listener as usize)?.as_ref()?;
         Some(serving.door.clone())
+    }
+
+    fn is_for_link(&self, at: u32) -> bool {
+        let connection = self.connections.get(at as usize).and_then(Option::as_ref);
+        connection.is_some_and(|of| of.for_link)
     }
 
     fn has_handshake(&self, at: u32) -> bool {

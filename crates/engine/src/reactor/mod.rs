@@ -6,17 +6,22 @@
 //! [`Reactor::prepare`]). How things end stands in `ends.rs`. Whoever goes this round leads the reactor
 //! at that moment (`leaders.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
 
+mod alarms;
 mod apps;
 mod arrivals;
 mod binding;
 mod clock;
 mod compressing;
 mod deadlines;
+mod dialling;
 mod ends;
 mod forwarding;
+mod greeting;
 mod groups;
 mod inbound;
 mod layered;
+mod linking;
+mod links;
 mod outbound;
 mod owning;
 mod photinus;
@@ -45,6 +50,7 @@ use crate::system;
 use apps::Running;
 use compressing::Compression;
 use deadlines::Deadlines;
+use links::Links;
 use outbound::Outbound;
 use photinus_proto::binding::STEP_MS;
 use photinus_proto::codec::Protocol;
@@ -124,6 +130,9 @@ pub struct Reactor<B: Back> {
     costly: VecDeque<(u32, u32)>,
     tools: Tools,
     compression: Compression,
+    links: Links,
+    /// Frames are heard where they lie: the arena is not handed in.
+    amid_frames: bool,
     /// As read, for layers; what comes out of them; and what they have made of what was sent.
     raw: Vec<u8>,
     plain: Vec<u8>,
@@ -218,6 +227,8 @@ impl<B: Back> Reactor<B> {
             costly: VecDeque::new(),
             tools: Tools::default(),
             compression: Compression::default(),
+            links: Links::default(),
+            amid_frames: false,
             raw: Vec::new(),
             plain: Vec::new(),
             wire: Vec::new(),
@@ -259,14 +270,17 @@ impl<B: Back> Reactor<B> {
         // Taking the mail says that we are awake: nobody pays for waking us any more.
         self.mailboxes[self.number].queue.take(&mut self.mail);
         self.read_all();
+        self.read_for_links();
         self.hand_in();
         self.meet_deadlines();
+        self.write_links();
         self.hand_in();
     }
 
     /// Carries out what the mailbox holds; then there is nothing left but this.
     pub fn prepare(&mut self) -> Next {
         self.deliver();
+        self.write_links();
         // Sessions that ended and messages that were dropped just now go to Python, too.
         self.hand_in();
         self.publish();
@@ -293,6 +307,7 @@ impl<B: Back> Reactor<B> {
         let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
         let more =
             !self.again.is_empty() || !self.accept_again.is_empty() || !self.costly.is_empty();
+        let more = more || self.links.has_work();
         if more || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
             return Next::Again;
         }
@@ -311,7 +326,11 @@ impl<B: Back> Reactor<B> {
             .chain(of_listeners)
             .filter_map(Deadlines::next_ms)
             .min();
-        let others = [self.line.next_ms(), self.next_tick_ms()];
+        let others = [
+            self.line.next_ms(),
+            self.links.alarms.next_ms(),
+            self.next_tick_ms(),
+        ];
         let next = next.into_iter().chain(others.into_iter().flatten()).min();
         let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
         let now = self.back.now();
@@ -372,6 +391,9 @@ impl<B: Back> Reactor<B> {
 
     /// Gives this turn's batch to Python: one lock, and one wake if Python sleeps.
     fn hand_in(&mut self) {
+        if self.amid_frames {
+            return;
+        }
         if self.batch.items.is_empty() {
             self.batch.used = 0; // nobody was told of what lies there
             return;
@@ -483,10 +505,13 @@ impl<B: Back> Reactor<B> {
         text: &[u8],
     ) {
         self.tell_apps(handle, event);
-        // Not handed in before, as this turn's arena may be being read from: it grows instead.
-        let mut tail = self.batch.used;
-        let place = self.batch.append_at(&mut tail, text);
-        self.batch.used = tail;
+        if self.batch.room() < text.len() {
+            self.hand_in();
+        }
+        // Amid a link's frames the arena grows instead.
+        let mut used = self.batch.used;
+        let place = self.batch.append_at(&mut used, text);
+        self.batch.used = used;
         self.batch.items.push(Item {
             handle,
             event,
@@ -525,7 +550,8 @@ impl<B: Back> Reactor<B> {
         counts
             .paused_now
             .set((self.paused_sessions + self.held_back.len()) as u64);
-        let nobody = self.connections.len() == self.vacant.len();
+        self.report_links();
+        let nobody = self.connections.len() == self.vacant.len() + self.links.open;
         if self.draining.is_some() && nobody && !self.drained_told {
             self.drained_told = true;
             self.tell(Handle::NONE, Event::Drained, 0, "");

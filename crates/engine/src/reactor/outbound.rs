@@ -16,6 +16,7 @@ use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
 use crate::names::Names;
 use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What};
 use crate::session::{Waits, NONE};
+use photinus_proto::bluenet::header::{Flags, Header};
 use photinus_proto::codec::Protocol;
 use photinus_proto::compress::Agreement;
 use photinus_proto::websocket::Form;
@@ -128,6 +129,16 @@ impl<B: Back> Reactor<B> {
                 }
                 Handover::Move(moving) => self.take_in(*moving),
                 Handover::Listen { listener, socket } => self.serve(listener, socket),
+                Handover::Dial(to) => self.dial(*to),
+                Handover::Found {
+                    dial,
+                    serial,
+                    addresses,
+                } => self.found(dial, serial, addresses),
+                Handover::HangUp { node } => {
+                    self.carry_out(); // what was said to it before
+                    self.hang_up(&node);
+                }
                 Handover::Drain { reason } => {
                     self.carry_out(); // what was sent before it comes before the end
                     self.drain_all(&reason);
@@ -204,16 +215,18 @@ impl<B: Back> Reactor<B> {
                         let name = String::from_utf8_lossy(content.payload(entry));
                         self.out.names.set_python(index, &name, number);
                     }
+                    Action::Frame { link, .. } => {
+                        let payload = content.payload(entry);
+                        match (self.links.find(link), frame_header(entry)) {
+                            (Some(slot), Some(header)) => {
+                                self.push_frame(slot, header, &[payload]);
+                            }
+                            _ => self.statistics.counts.link_gone.add(1),
+                        }
+                    }
                     Action::Release { to, packets, bytes } => self.release(to, packets, bytes),
                     Action::Free { to } => self.sessions.free(to, self.now_ms),
                     Action::Own { to, what } => self.own(to, what, content.payload(entry)),
-                    Action::Frame { link, header } => {
-                        if let Some(link) = self.links.find(link) {
-                            self.push_frame(link, header, &[content.payload(entry)]);
-                        } else {
-                            self.statistics.counts.link_gone.add(1);
-                        }
-                    }
                 }
             }
         }
@@ -440,6 +453,26 @@ impl<B: Back> Reactor<B> {
             self.out.names = table;
         }
     }
+}
+
+/// The header of a frame that Python sends. `None`: it is for the link itself, which only the link speaks for.
+fn frame_header(entry: &OutItem) -> Option<Header> {
+    let Action::Frame {
+        kind,
+        priority,
+        request,
+        destination,
+        source,
+        ..
+    } = entry.action
+    else {
+        return None;
+    };
+    let mut header = Header::new(kind, priority, destination, source);
+    if request {
+        header.flags = Flags::REQUEST;
+    }
+    (!header.is_link()).then_some(header)
 }
 
 pub(super) fn waits(entry: &OutItem) -> Option<Waits> {

@@ -3,6 +3,7 @@
 use super::Reactor;
 use crate::back::{Back, Stream};
 use crate::connection::{By, Connection, Stage};
+use crate::link::Tie;
 use crate::outbox::{OutRoute, What, NO_NUMBER};
 use crate::session::Waits;
 use photinus_proto::codec::{self, Flags, Outgoing, Protocol};
@@ -78,6 +79,9 @@ impl<B: Back> Reactor<B> {
             connection.sent = 0;
             if connection.stage == Stage::Lingering {
                 return connection.stream.finish();
+            }
+            if let Some(Tie::Link(slot)) = connection.tie.as_deref() {
+                return self.links.queue(*slot);
             }
             let handle = connection.session;
             if !self.encode_waiting(handle, at) {

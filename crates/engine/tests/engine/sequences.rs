@@ -231,7 +231,7 @@ impl Sequence {
                 );
                 player.end.get_or_insert("over".to_owned());
             }
-            Event::Opened | Event::Drained => panic!("{seen:?}"),
+            _ => panic!("{seen:?}"),
         }
     }
 

@@ -341,7 +341,7 @@ impl Simulation {
                 self.kept.push(handle);
             }
             Event::Drained => {}
-            Event::Cut | Event::Resumed => panic!("none of these can be resumed: {seen:?}"),
+            _ => panic!("none without resumes and links: {seen:?}"),
         }
     }
 

@@ -94,7 +94,7 @@ impl Application {
                     );
                 }
                 Event::Drained => self.drained += 1,
-                Event::Cut | Event::Resumed => panic!("none of these can be resumed"),
+                other => panic!("{other:?} without resumes and links"),
             }
         }
         self.hand_over(reactor, out);

@@ -59,7 +59,7 @@ impl World {
     pub fn new(limits: Limits) -> World {
         let engine = Engine::memory(limits).unwrap();
         let mut routes = Routes::default();
-        routes.add_name(SAY.0, SAY.1);
+        routes.add_name(0, SAY.0, SAY.1);
         engine.set_routes(routes);
         for url in [LENGTH, POMELO, FIREFLY, SHORT, PHOTINUS] {
             assert_eq!(engine.listen(url).unwrap(), url);
@@ -238,12 +238,15 @@ impl World {
 pub fn read(batches: &VecDeque<Box<Batch>>) -> Vec<Seen> {
     let mut all = Vec::new();
     for batch in batches {
-        let packets = |of: &&photinus_engine::inbox::Item| matches!(of.event, Event::Packet(_));
+        let packets = |of: &&photinus_engine::inbox::Item| of.event.is_counted();
         let by_items: Vec<_> = batch
             .items
             .iter()
             .filter(packets)
-            .map(|of| of.handle)
+            .map(|of| match of.event {
+                Event::Frame => Handle::NONE,
+                _ => of.handle,
+            })
             .collect();
         let by_runs = batch.runs.iter();
         let by_runs = by_runs.flat_map(|run| std::iter::repeat_n(run.handle, run.packets as usize));

@@ -29,6 +29,9 @@ pub enum Protocol {
     Pomelo(pomelo::Options),
     Photinus(photinus::Options),
     Plain(plain::Options),
+    /// Between nodes (docs/bluenet.md): such connections carry no packets of clients, and [`crate::link`]
+    /// reads them.
+    Link,
 }
 
 impl Protocol {
@@ -50,9 +53,10 @@ impl Protocol {
             "pomelo" => Protocol::Pomelo(pomelo::Options::from_pairs(&mut pairs, limit)?),
             "photinus" => Protocol::Photinus(photinus::Options::from_pairs(&mut pairs, limit)?),
             "plain" => Protocol::Plain(plain::Options::from_pairs(&mut pairs, limit)?),
+            "link" => Protocol::Link,
             _ => {
                 return Err(OptionError(format!(
-                    "protocol {name:?}: expected photinus, pomelo, firefly, length, length2, length4 or plain"
+                    "protocol {name:?}: expected photinus, pomelo, firefly, length, length2, length4, plain or link"
                 )))
             }
         };
@@ -67,6 +71,7 @@ impl Protocol {
             Protocol::Pomelo(_) => "pomelo",
             Protocol::Photinus(_) => "photinus",
             Protocol::Plain(_) => "plain",
+            Protocol::Link => "link",
         }
     }
 
@@ -78,6 +83,7 @@ impl Protocol {
             Protocol::Pomelo(options) => options.format,
             Protocol::Photinus(options) => options.format,
             Protocol::Plain(options) => options.format,
+            Protocol::Link => Format::Msgpack,
         }
     }
 
@@ -89,7 +95,10 @@ impl Protocol {
     /// If so, the session opens at [`Decoded::Opened`] or [`Decoded::Hello`]; otherwise when the
     /// connection is accepted.
     pub fn has_handshake(&self) -> bool {
-        matches!(self, Protocol::Pomelo(_) | Protocol::Photinus(_))
+        matches!(
+            self,
+            Protocol::Pomelo(_) | Protocol::Photinus(_) | Protocol::Link
+        )
     }
 
     /// Whether a request can be answered with an error.
@@ -134,7 +143,9 @@ impl Protocol {
     /// Milliseconds between two heartbeats of the server's; `None` where there are none.
     pub fn heartbeat(&self) -> Option<u32> {
         match self {
-            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => None,
+            Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) | Protocol::Link => {
+                None
+            }
             Protocol::Pomelo(options) => options.heartbeat(),
             Protocol::Photinus(options) => options.heartbeat(),
         }
@@ -165,7 +176,8 @@ impl Protocol {
             Protocol::Length(_)
             | Protocol::Firefly(_)
             | Protocol::Plain(_)
-            | Protocol::Photinus(_) => &[],
+            | Protocol::Photinus(_)
+            | Protocol::Link => &[],
             Protocol::Pomelo(_) => &pomelo::HEARTBEAT,
         }
     }
@@ -185,7 +197,7 @@ impl Protocol {
         Peer {
             stage: match self {
                 Protocol::Length(_) | Protocol::Firefly(_) | Protocol::Plain(_) => Stage::Open,
-                Protocol::Pomelo(_) | Protocol::Photinus(_) => Stage::Handshake,
+                Protocol::Pomelo(_) | Protocol::Photinus(_) | Protocol::Link => Stage::Handshake,
             },
             compression: match self {
                 Protocol::Pomelo(options) => options.agreement(),
@@ -213,6 +225,8 @@ impl Protocol {
             Protocol::Plain(options) => options.decode(input),
             Protocol::Pomelo(options) => options.decode(&mut peer.stage, input, reply),
             Protocol::Photinus(options) => options.decode(peer, input, reply),
+            // A link's end reads them.
+            Protocol::Link => Err(WireError::BadFrame),
         };
         if let Err(error) = decoded {
             peer.stage = Stage::Failed(error);
@@ -230,6 +244,8 @@ impl Protocol {
             Protocol::Plain(options) => options.encode(message, out),
             Protocol::Pomelo(_) => pomelo::encode(message, out),
             Protocol::Photinus(_) => photinus::encode(message, out),
+            // No message of a session's goes there.
+            Protocol::Link => Ok(()),
         }
     }
 }

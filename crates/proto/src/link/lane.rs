@@ -142,3 +142,99 @@ impl Lane {
         (frames, end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(size: usize) -> Vec<u8> {
+        let mut frame = (size as u32).to_be_bytes()[1..].to_vec();
+        frame.extend((0..size).map(|at| at as u8));
+        frame
+    }
+
+    fn write(lane: &mut Lane, most: usize) -> Vec<u8> {
+        let bytes = lane.unwritten(true).to_vec();
+        let bytes = &bytes[..bytes.len().min(most)];
+        lane.handle_written(bytes.len());
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn frames_are_told_apart_wherever_the_ring_begins() {
+        let mut lane = Lane::default();
+        let mut expected = Vec::new();
+        let (mut out, mut acknowledged) = (Vec::new(), 0);
+        for round in 0..1000 {
+            let frame = frame(10 + round % 17);
+            lane.push(&frame[..3], &[&frame[3..7], &frame[7..]]);
+            expected.extend(&frame);
+            out.extend(write(&mut lane, 1 + round % 60));
+            // All but the last three.
+            if lane.whole > acknowledged + 3 {
+                acknowledged = lane.whole - 3;
+                lane.acknowledge(acknowledged).unwrap();
+            }
+        }
+        while lane.has_more() {
+            out.extend(write(&mut lane, usize::MAX));
+        }
+        assert_eq!(out, expected);
+        assert_eq!((lane.whole, lane.has_begun()), (1000, false));
+        assert!(
+            lane.kept.capacity() < expected.len() / 10,
+            "{}",
+            lane.kept.capacity()
+        );
+    }
+
+    #[test]
+    fn only_what_was_begun_can_be_asked_for() {
+        let mut lane = Lane::default();
+        for size in [40, 30] {
+            lane.push(&frame(size), &[]);
+        }
+        assert_eq!(write(&mut lane, 5).len(), 5);
+        assert!(lane.has_begun());
+        assert_eq!(lane.unwritten(false).len(), 43 - 5);
+        assert_eq!(lane.unwritten(true).len(), 43 - 5 + 33);
+    }
+
+    #[test]
+    fn counts_wrap() {
+        let mut lane = Lane {
+            first: u32::MAX - 1,
+            whole: u32::MAX - 1,
+            received: u32::MAX,
+            ..Lane::default()
+        };
+        for _ in 0..4 {
+            lane.push(&frame(10), &[]);
+        }
+        write(&mut lane, usize::MAX);
+        assert_eq!(lane.whole, 2);
+        assert_eq!(lane.acknowledge(3), Err(WireError::BadFrame));
+        assert_eq!(lane.acknowledge(u32::MAX - 2), Err(WireError::BadFrame));
+        assert_eq!(lane.acknowledge(u32::MAX), Ok(13));
+        assert_eq!(lane.acknowledge(1), Ok(26));
+        lane.rewind();
+        assert_eq!((lane.whole, lane.statistics.resent_frames), (1, 1));
+        assert_eq!(write(&mut lane, usize::MAX), frame(10));
+        lane.receive(13);
+        assert_eq!(lane.received, 0);
+    }
+
+    #[test]
+    fn an_empty_lane_holds_on_to_little() {
+        let mut lane = Lane::default();
+        for _ in 0..100 {
+            lane.push(&frame(10_000), &[]);
+        }
+        while lane.has_more() {
+            write(&mut lane, usize::MAX);
+        }
+        assert!(lane.kept.capacity() >= 1_000_300);
+        assert_eq!(lane.acknowledge(100), Ok(1_000_300));
+        assert!(lane.kept.capacity() <= RETAINED_BYTES);
+    }
+}

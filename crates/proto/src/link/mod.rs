@@ -14,11 +14,12 @@
 //!    call that could fail returns it.
 //!
 //! Order of calls: [`Link::push`] at any time. [`Link::handle_connected`] when hellos were exchanged
-//! (docs/bluenet.md, 3); then [`Link::handle_bytes`] over what has come, again and again until it says
+//! ([`hello`]); then [`Link::handle_bytes`] over what has come, again and again until it says
 //! [`Step::Incomplete`]; [`Link::poll_write`] and [`Link::handle_written`] until there is nothing left or the socket
 //! takes no more; [`Link::handle_timeout`] when [`Link::next_ms`] is there, after what has come was read. When the
 //! connection has ended: [`Link::handle_cut`], and `handle_connected` again with the next.
 
+pub mod hello;
 mod lane;
 mod own;
 
@@ -133,7 +134,8 @@ pub enum Verdict {
     Fine,
     /// The connection says nothing: it is to be cut, and there is still time to make another.
     Silent,
-    /// Nothing was heard for too long, and there is no connection: whatever is kept will not arrive.
+    /// Nothing was heard for too long and there is no connection, or the link has ended with an error: whatever is
+    /// kept will not arrive.
     Lost,
 }
 
@@ -238,8 +240,13 @@ impl Link {
         Ok(())
     }
 
-    /// The connection has ended.
-    pub fn handle_cut(&mut self, _now_ms: u64) {
+    /// The connection has ended. What of a frame came over it is to be forgotten: the whole of it comes again.
+    pub fn handle_cut(&mut self, now_ms: u64) {
+        if self.is_connected() {
+            // However late a silence was noticed, there is the other half of the time to make another connection.
+            let noticed = now_ms.saturating_sub(self.limits.silence_ms / 2);
+            self.heard_ms = self.heard_ms.max(noticed);
+        }
         self.disconnect();
     }
 
@@ -327,8 +334,12 @@ impl Link {
         step
     }
 
-    /// When [`handle_timeout`](Link::handle_timeout) is due, in the milliseconds of `now_ms`.
+    /// When [`handle_timeout`](Link::handle_timeout) is due, in the milliseconds of `now_ms`; never again if the link
+    /// has ended with an error.
     pub fn next_ms(&self) -> Option<u64> {
+        if self.failed.is_some() {
+            return None;
+        }
         Some(match self.connection {
             Connection::Open { ping_ms } => ping_ms.min(self.silent_ms()),
             Connection::None => self.heard_ms + self.limits.silence_ms,
@@ -338,6 +349,9 @@ impl Link {
     /// To be called when [`next_ms`](Link::next_ms) has come, or at any time; whatever has come is read before. After
     /// it there may be something to write.
     pub fn handle_timeout(&mut self, now_ms: u64) -> Verdict {
+        if self.failed.is_some() {
+            return Verdict::Lost;
+        }
         match &mut self.connection {
             Connection::None if now_ms >= self.heard_ms + self.limits.silence_ms => Verdict::Lost,
             Connection::None => Verdict::Fine,
@@ -366,6 +380,7 @@ impl Link {
         }
     }
 
+    #[inline]
     fn read(&mut self, bytes: &[u8], now_ms: u64) -> Result<Step, WireError> {
         let Some(&[a, b, c]) = bytes.first_chunk::<LENGTH_BYTES>() else {
             return Ok(Step::Incomplete { need: LENGTH_BYTES });
@@ -378,10 +393,14 @@ impl Link {
             return Err(WireError::TooLong);
         }
         let consumed = LENGTH_BYTES + length;
+        if bytes.len() < LENGTH_BYTES + HEADER_BYTES {
+            return Ok(Step::Incomplete { need: consumed });
+        }
+        // A bad one is not waited for.
+        let header = Header::decode(&bytes[LENGTH_BYTES..])?;
         if bytes.len() < consumed {
             return Ok(Step::Incomplete { need: consumed });
         }
-        let header = Header::decode(&bytes[LENGTH_BYTES..])?;
         let payload = LENGTH_BYTES + HEADER_BYTES..consumed;
         if header.is_link() {
             self.hear_own(header, &bytes[payload], now_ms)?;
