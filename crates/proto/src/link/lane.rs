@@ -12,9 +12,6 @@ use super::{LaneStatistics, LENGTH_BYTES, WRITE_BYTES};
 use crate::error::WireError;
 use std::collections::VecDeque;
 
-/// Of memory, what an empty lane holds on to: a write's worth, so that steady traffic allocates nothing.
-const RETAINED_BYTES: usize = WRITE_BYTES;
-
 #[derive(Debug, Default)]
 pub struct Lane {
     /// A ring. What is pushed is copied into it once.
@@ -27,6 +24,8 @@ pub struct Lane {
     boundary: usize,
     /// How much of `kept` was written; beyond `boundary` if a frame was begun.
     written: usize,
+    /// The most that was kept since the lane was last [trimmed](Lane::trim).
+    peak: usize,
     /// Of the other direction.
     pub received: u32,
     pub statistics: LaneStatistics,
@@ -97,6 +96,7 @@ impl Lane {
         if frames == 0 {
             return Ok(0);
         }
+        self.peak = self.peak.max(self.kept.len());
         let (_, bytes) = self.walk(0, frames, self.boundary);
         self.first = received;
         self.boundary -= bytes;
@@ -105,9 +105,18 @@ impl Lane {
             self.kept.drain(..bytes);
         } else {
             self.kept.clear(); // and the ring begins anew: what comes next lies in one piece
-            self.kept.shrink_to(RETAINED_BYTES);
         }
         Ok(bytes)
+    }
+
+    /// Gives memory back of which less than half was used since the last time. Called now and then, so that steady
+    /// traffic allocates nothing, and a lane that has fallen silent holds on to nothing.
+    pub fn trim(&mut self) {
+        let peak = self.peak.max(self.kept.len());
+        if self.kept.capacity() / 2 > peak {
+            self.kept.shrink_to(peak);
+        }
+        self.peak = self.kept.len();
     }
 
     /// Nothing of what is kept was written, to the connection that comes.
@@ -221,16 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_lane_holds_on_to_little() {
+    fn a_lane_that_fell_silent_holds_on_to_nothing() {
         let mut lane = Lane::default();
-        for _ in 0..100 {
-            lane.push(&frame(10_000), &[]);
+        for acknowledged in [100, 200] {
+            for _ in 0..100 {
+                lane.push(&frame(10_000), &[]);
+            }
+            while lane.has_more() {
+                write(&mut lane, usize::MAX);
+            }
+            assert_eq!(lane.acknowledge(acknowledged), Ok(1_000_300));
+            lane.trim();
+            assert!(lane.kept.capacity() >= 1_000_300, "it is used");
         }
-        while lane.has_more() {
-            write(&mut lane, usize::MAX);
-        }
-        assert!(lane.kept.capacity() >= 1_000_300);
-        assert_eq!(lane.acknowledge(100), Ok(1_000_300));
-        assert!(lane.kept.capacity() <= RETAINED_BYTES);
+        lane.push(&frame(10), &[]);
+        lane.trim();
+        assert!(lane.kept.capacity() < 1000);
+        assert_eq!(write(&mut lane, usize::MAX), frame(10));
+        lane.acknowledge(201).unwrap();
+        lane.trim();
+        lane.trim();
+        assert_eq!(lane.kept.capacity(), 0);
     }
 }
