@@ -1,7 +1,7 @@
 """What nodes say to each other (docs/bluenet.md) once more, written apart from the Rust code and in another manner.
 
-Headers are numbers that are shifted, frames are read by a generator as the client protocols are (reading.py), and a hello
-is a function from what both sides know to the messages between them.
+Headers are numbers that are shifted, frames are read by a generator as the client protocols are (reading.py), and a
+hello is a function from what both sides know to the messages between them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def decode_header(data: bytes) -> Json:
 
 
 def _is_own(header: Json) -> bool:
-    return header["kind"] == "control" and header["destination"] == 0 and header["source"] == 0
+    return (header["kind"], header["destination"], header["source"]) == ("control", 0, 0)
 
 
 # 2: frames

@@ -1,4 +1,4 @@
-"""The golden vectors of what nodes say to each other, read by the reference. Rust reads the same in crates/proto/tests."""
+"""The golden vectors of what nodes say to each other, read by the reference. Rust reads them in crates/proto/tests."""
 
 import json
 import re
