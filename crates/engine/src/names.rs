@@ -68,6 +68,10 @@ impl Names {
                 | Action::SendList {
                     route: OutRoute::Named(index),
                     ..
+                }
+                | Action::SendTo {
+                    route: OutRoute::Named(index),
+                    ..
                 } => {
                     *index = self
                         .python

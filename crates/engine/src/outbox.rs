@@ -91,6 +91,13 @@ pub enum Action {
         route: OutRoute,
         marks: Marks,
     },
+    /// To a session of another node's client, whoever owns it.
+    SendTo {
+        link: Handle,
+        session: Handle,
+        route: OutRoute,
+        marks: Marks,
+    },
     /// An owner's word about a session of its.
     Own {
         to: Handle,

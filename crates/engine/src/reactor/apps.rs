@@ -5,6 +5,7 @@ use crate::app::{self, App, Context, Packet, Registration};
 use crate::back::Back;
 use crate::handle::Handle;
 use crate::inbox::{Event, Item};
+use crate::remote::HOME;
 use std::sync::Arc;
 
 /// One of them, at work.
@@ -54,13 +55,13 @@ impl<B: Back> Reactor<B> {
     }
 
     /// What became of a session that is owned here.
-    pub(super) fn tell_apps(&mut self, session: Handle, event: Event) {
-        if self.apps.is_empty() {
+    pub(super) fn tell_apps(&mut self, session: Handle, event: Event, target: u32) {
+        if self.apps.is_empty() || event == Event::Arrived && target != HOME {
             return;
         }
         for number in 0..self.apps.len() {
             match event {
-                Event::Opened | Event::Rehomed => {
+                Event::Opened | Event::Arrived => {
                     self.call_app(number, |app, context| app.opened(context, session));
                 }
                 Event::Closed | Event::Gone => {

@@ -504,7 +504,7 @@ impl<B: Back> Reactor<B> {
         number: u32,
         text: &[u8],
     ) {
-        self.tell_apps(handle, event);
+        self.tell_apps(handle, event, number);
         if self.batch.room() < text.len() {
             self.hand_in();
         }

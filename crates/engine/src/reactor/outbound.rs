@@ -226,6 +226,15 @@ impl<B: Back> Reactor<B> {
                     }
                     Action::Release { to, packets, bytes } => self.release(to, packets, bytes),
                     Action::Free { to } => self.sessions.free(to, self.now_ms),
+                    Action::SendTo {
+                        link,
+                        session,
+                        route,
+                        marks,
+                    } => {
+                        let waits = Waits::Send(What::Push(route), marks);
+                        self.send_to(link, session, waits, content.payload(entry));
+                    }
                     Action::Own { to, what } => self.own(to, what, content.payload(entry)),
                 }
             }

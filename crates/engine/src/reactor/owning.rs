@@ -233,22 +233,21 @@ impl<B: Back> Reactor<B> {
             spoken,
         } = arrival;
         let spoken = u32::from(spoken);
-        match (target, fresh) {
-            (HOME, true) => self.tell(ours, Event::Opened, spoken, address),
-            (HOME, false) => {
-                let mut text = address.as_bytes().to_vec();
-                text.extend_from_slice(state.unwrap_or_default());
-                let length = address.len() as u32;
-                let route = u32::from(gap) | spoken << 1;
-                self.tell_bytes(ours, Event::Rehomed, length, route, tag.0, &text);
-            }
-            _ => {
-                let flags = [gap, fresh, state.is_some()].map(u32::from);
-                let flags = flags[0] | flags[1] << 1 | flags[2] << 2 | spoken << 3;
-                let state = state.unwrap_or_default();
-                self.tell_of_binding(ours, Event::Attached, tag, target, flags, state);
-            }
+        let remote = self.sessions.peek(ours).and_then(|of| of.remote.as_ref());
+        let origin = remote.map_or((0, 0), |of| (of.link.0, of.theirs.0));
+        if (target, fresh) == (HOME, true) {
+            let text = address.as_bytes();
+            return self.tell_bytes(ours, Event::Opened, origin.1, origin.0, spoken, text);
         }
+        let flags = [gap, fresh, state.is_some()].map(u32::from);
+        let flags = flags[0] | flags[1] << 1 | flags[2] << 2 | spoken << 3;
+        let mut text = Vec::new();
+        for number in [origin.0, origin.1, address.len() as u32] {
+            text.extend_from_slice(&number.to_be_bytes());
+        }
+        text.extend_from_slice(address.as_bytes());
+        text.extend_from_slice(state.unwrap_or_default());
+        self.tell_of_binding(ours, Event::Arrived, tag, target, flags, &text);
     }
 
     pub(super) fn tell_of_binding(
@@ -382,6 +381,17 @@ impl<B: Back> Reactor<B> {
         let header = Header::new(Kind::Session, Priority::Usual, theirs.0, tag.0);
         self.push_message(link, header, waits, 3, &[], body);
         true
+    }
+
+    /// Sends to a session of another node's client, whoever owns it.
+    pub(super) fn send_to(&mut self, link: Handle, session: Handle, waits: Waits, body: &[u8]) {
+        match self.links.find(link) {
+            Some(slot) => {
+                let header = Header::new(Kind::Session, Priority::Usual, session.0, 0);
+                self.push_message(slot, header, waits, 3, &[], body);
+            }
+            None => self.statistics.counts.link_gone.add(1),
+        }
     }
 
     /// A message's frame: what it is, then `list` in front of its head, then the body.
