@@ -40,13 +40,14 @@ pub enum Named {
 }
 
 impl Acquaintance {
-    /// The client names its next route. `false`: it has named too many that there are not.
+    /// The client names its next route, which may be `served` elsewhere. `false`: it has named too many that
+    /// there are not.
     #[must_use]
-    pub fn name(&mut self, name: &[u8], routes: &Routes) -> bool {
+    pub fn name(&mut self, name: &[u8], routes: &Routes, served: bool) -> bool {
         let named = match routes.by_name(name) {
             Some(index) => Named::Known(index),
             None => {
-                self.unknown_bytes += name.len();
+                self.unknown_bytes += if served { 0 } else { name.len() };
                 Named::Unknown(String::from_utf8_lossy(name).into())
             }
         };
@@ -195,7 +196,7 @@ mod tests {
     fn unknown_names_are_bounded() {
         let mut of = Acquaintance::default();
         let routes = Routes::default();
-        let named = (0..1000).take_while(|_| of.name(&[b'x'; 255], &routes));
+        let named = (0..1000).take_while(|_| of.name(&[b'x'; 255], &routes, false));
         assert_eq!(named.count(), UNKNOWN_LIMIT / 255);
     }
 }

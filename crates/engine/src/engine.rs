@@ -1,7 +1,9 @@
 //! The engine as its user sees it: listeners, the inbox, hand-over to the reactors, and the end.
 
+use crate::app::{Registration, APPS};
 use crate::handle::REACTORS;
 use crate::histogram::{merged, Snapshot};
+use crate::homes::Homes;
 use crate::inbox::Batch;
 use crate::layers::Certificates;
 use crate::leaders::{self, LoopLed, Rest};
@@ -10,9 +12,9 @@ use crate::link::LinkReport;
 use crate::listener::{DialUrl, ListenUrl};
 use crate::lock::lock;
 use crate::memory::{Hub, Memory, MemoryConnection, Network};
-use crate::names::look_up;
 use crate::outbox::{Dialled, Handover, OutBatch};
 use crate::reactor::{Next, Reactor};
+use crate::resolver::look_up;
 use crate::routes::Routes;
 use crate::shared::{Listening, Mailbox, Shared};
 use crate::sockets::Sockets;
@@ -185,6 +187,22 @@ impl Engine {
         self.shared.set_routes(routes);
     }
 
+    /// A native application; before the first [`set_routes`](Self::set_routes), which makes its routes known.
+    pub fn add_app(&self, app: Registration) -> Result<(), EngineError> {
+        let name = app.name.clone();
+        match self.shared.add_app(app) {
+            true => Ok(()),
+            false => Err(EngineError::Wrong(format!(
+                "native application {name:?}: there are {APPS} already, which is the most"
+            ))),
+        }
+    }
+
+    /// Which nodes are homes of sessions that begin here from now on. In the beginning it is this one.
+    pub fn set_homes(&self, homes: Homes) {
+        self.shared.set_homes(homes);
+    }
+
     /// How many reactors have connections, or may have.
     #[inline]
     pub fn reactors(&self) -> usize {
@@ -241,7 +259,7 @@ impl Engine {
                 };
                 self.check_link(url, &identity, (parsed.tls, parsed.plain), &found)?;
                 if !parsed.is_figures() {
-                    self.shared.names.start(self.mailboxes.clone())?;
+                    self.shared.resolver.start(self.mailboxes.clone())?;
                 }
                 found.iter().map(ToString::to_string).collect()
             }

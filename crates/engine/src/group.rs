@@ -5,14 +5,56 @@
 use crate::handle::Handle;
 use crate::session::Sessions;
 
+/// Numbers from here on are those of other nodes' groups, as far as their members are here.
+const OTHERS: u32 = 1 << 31;
+
 #[derive(Default)]
 pub struct Groups {
     members: Vec<Vec<Handle>>,
+    others: Vec<Vec<Handle>>,
+    /// Numbers among those that are free again.
+    vacant: Vec<u32>,
 }
 
 impl Groups {
+    #[inline]
     pub fn members(&self, group: u32) -> &[Handle] {
-        self.members.get(group as usize).map_or(&[], Vec::as_slice)
+        let table = if group < OTHERS {
+            &self.members
+        } else {
+            &self.others
+        };
+        let members = table.get((group & !OTHERS) as usize);
+        members.map_or(&[], Vec::as_slice)
+    }
+
+    /// A number for a group of another node's.
+    pub fn found(&mut self) -> u32 {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.others.push(Vec::new());
+            OTHERS | (self.others.len() - 1) as u32
+        })
+    }
+
+    /// All of its members leave, and its number is free.
+    pub fn dissolve(&mut self, group: u32, sessions: &mut Sessions) {
+        for member in self.members(group).to_vec() {
+            self.remove(group, member, sessions);
+        }
+        self.vacant.push(group);
+    }
+
+    fn members_mut(&mut self, group: u32) -> &mut Vec<Handle> {
+        let table = if group < OTHERS {
+            &mut self.members
+        } else {
+            &mut self.others
+        };
+        let place = (group & !OTHERS) as usize;
+        if table.len() <= place {
+            table.resize_with(place + 1, Vec::new);
+        }
+        &mut table[place]
     }
 
     /// Adding a member again, or a session that has ended, changes nothing.
@@ -23,10 +65,7 @@ impl Groups {
         if session.groups.iter().any(|&(of, _)| of == group) {
             return;
         }
-        if self.members.len() <= group as usize {
-            self.members.resize_with(group as usize + 1, Vec::new);
-        }
-        let members = &mut self.members[group as usize];
+        let members = self.members_mut(group);
         session.groups.push((group, members.len() as u32));
         members.push(member);
     }
@@ -53,7 +92,7 @@ impl Groups {
     }
 
     fn take_out(&mut self, group: u32, place: u32, sessions: &mut Sessions) {
-        let members = &mut self.members[group as usize];
+        let members = self.members_mut(group);
         members.swap_remove(place as usize);
         if members.capacity() > 64 && members.len() < members.capacity() / 4 {
             members.shrink_to(members.len() * 2);

@@ -44,7 +44,8 @@ pub const UNKNOWN_ROUTE: u32 = u32::MAX - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Packet(Kind),
-    /// A session is there; its listener's number is in `number`, its address's text in the arena.
+    /// A session is there; its listener's number is in `number`, its address's text in the arena. Of another
+    /// node's client: the link's handle is in `route`, the session's there in `id`.
     Opened,
     /// A session has ended; by whom is in `number` (`By as u32`), the reason's text in the arena.
     Closed,
@@ -54,6 +55,22 @@ pub enum Event {
     Resumed,
     /// The reactor was told to drain, and no connection of a client's is left.
     Drained,
+    /// A session has come to the target in `number` (0: to the application, as its home), and is to be answered
+    /// under the tag in `id`. `route`: bit 0 with a gap, bit 1 if it is new there and not moved, bit 2 if there
+    /// is a state, and above that what a listener's number would be. In the text ([`arrival`]): where it is from,
+    /// its address, and the state.
+    Arrived,
+    /// Nothing more comes to the target in `number` under the tag in `id`, and its state is wanted.
+    Fence,
+    /// The session is not bound to the target in `number` under the tag in `id` any more, and no state is
+    /// wanted.
+    Detached,
+    /// All of a session's bindings here have ended, though it goes on elsewhere.
+    Gone,
+    /// What was asked for as `number` was done in the place `id`; or it was not, and the text says why.
+    Done,
+    /// A native application tells this, of a session or of none.
+    FromApp,
     /// Another node is linked: its roles are in `number`; its name, a blank and its generation in the arena.
     LinkUp,
     /// It is lost, and all that was not acknowledged with it; why stands in the arena.
@@ -69,6 +86,25 @@ impl Event {
     pub fn is_counted(self) -> bool {
         matches!(self, Event::Packet(_) | Event::Frame)
     }
+}
+
+/// What stands in the text of [`Event::Arrived`].
+pub struct Arrival<'a> {
+    /// The link over which its client is reached, and the session's handle there; 0 both: it is ours.
+    pub origin: (u32, u32),
+    pub address: &'a str,
+    pub state: &'a [u8],
+}
+
+/// `None`: it is none.
+pub fn arrival(text: &[u8]) -> Option<Arrival<'_>> {
+    let number = |at: usize| Some(u32::from_be_bytes(*text.get(at..)?.first_chunk()?));
+    let (address, state) = text.get(12..)?.split_at_checked(number(8)? as usize)?;
+    Some(Arrival {
+        origin: (number(0)?, number(4)?),
+        address: std::str::from_utf8(address).ok()?,
+        state,
+    })
 }
 
 /// The kind of a frame's destination, its priority in bits 3 and 4, and whether an answer is due in bit 5.

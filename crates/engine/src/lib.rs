@@ -7,13 +7,16 @@
 //! [`leaders`] the only place where a thread leads a reactor, and [`lead`] how two of them take turns.
 
 mod acquaintance;
+pub mod app;
 pub mod back;
+mod bindings;
 pub mod connection;
 pub mod engine;
 pub mod gate;
 mod group;
 pub mod handle;
 pub mod histogram;
+pub mod homes;
 pub mod inbox;
 pub mod layers;
 pub mod lead;
@@ -25,10 +28,13 @@ mod listener;
 pub mod lock;
 pub mod memory;
 mod names;
+mod neighbour;
 pub mod outbox;
 pub mod overload;
 pub mod rate;
 pub mod reactor;
+pub mod remote;
+mod resolver;
 mod resumable;
 pub mod routes;
 mod session;

@@ -1,73 +1,135 @@
-//! Names of nodes, looked up on a thread of its own: to ask the system may take many seconds, and no reactor waits.
+//! Names of pushes: each has one index in a reactor, whoever uses it, Python or another node.
 //!
-//! The thread is there from the first name on, and as long as somebody could ask. It is never waited for.
+//! Python numbers its names itself; as long as nobody else has any, its numbers are the indices.
 
-use crate::listener::DialUrl;
-use crate::lock::lock;
-use crate::outbox::Handover;
-use crate::shared::Mailbox;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use crate::outbox::{Action, OutBatch, OutRoute, What};
+use std::collections::HashMap;
+use std::sync::Arc;
 
+#[derive(Default)]
 pub struct Names {
-    questions: Sender<Question>,
-    /// Until the thread is there.
-    waiting: Mutex<Option<Receiver<Question>>>,
-}
-
-/// Whose dial wants to know; it has one question at a time.
-pub struct Question {
-    pub reactor: usize,
-    pub dial: u32,
-    pub serial: u32,
-    pub url: DialUrl,
-}
-
-impl Default for Names {
-    fn default() -> Names {
-        let (questions, waiting) = channel();
-        Names {
-            questions,
-            waiting: Mutex::new(Some(waiting)),
-        }
-    }
+    names: Vec<(Arc<str>, u32)>,
+    indices: HashMap<(Arc<str>, u32), u32>,
+    /// By Python's number, and whether one is not the index.
+    python: Vec<u32>,
+    shifted: bool,
 }
 
 impl Names {
-    /// The answer comes into the reactor's mailbox. Needs that [`start`](Names::start) was called.
-    pub fn ask(&self, question: Question) {
-        // Fails only when the thread has panicked, and then what was found before is tried on.
-        let _ = self.questions.send(question);
+    #[inline]
+    pub fn as_slice(&self) -> &[(Arc<str>, u32)] {
+        &self.names
     }
 
-    /// Has names looked up from now on. A second call does nothing.
-    pub fn start(&self, mailboxes: Arc<[Mailbox]>) -> io::Result<()> {
-        let mut waiting = lock(&self.waiting);
-        let Some(questions) = waiting.take() else {
-            return Ok(());
-        };
-        std::thread::Builder::new()
-            .name("photinus-names".to_owned())
-            .spawn(move || {
-                crate::system::block_signals();
-                for question in questions {
-                    let found = look_up(&question.url).unwrap_or_default();
-                    let allowed = found.into_iter().filter(|of| question.url.may_reach(*of));
-                    let answer = Handover::Found {
-                        dial: question.dial,
-                        serial: question.serial,
-                        addresses: allowed.map(|of| of.to_string()).collect(),
-                    };
-                    mailboxes[question.reactor].post(answer, 1);
+    /// The index of a name with its number.
+    pub fn intern(&mut self, name: &str, number: u32) -> u32 {
+        let key = (Arc::from(name), number);
+        if let Some(&index) = self.indices.get(&key) {
+            return index;
+        }
+        let index = self.names.len() as u32;
+        self.names.push(key.clone());
+        self.indices.insert(key, index);
+        index
+    }
+
+    /// Python calls it so from now on.
+    pub fn set_python(&mut self, python: u32, name: &str, number: u32) {
+        let index = self.intern(name, number);
+        let place = python as usize;
+        if self.python.len() <= place {
+            self.python.resize(place + 1, 0);
+        }
+        self.python[place] = index;
+        self.shifted |= index != python;
+    }
+
+    /// Has a batch of Python's say our indices.
+    pub fn translate(&mut self, batch: &mut OutBatch) {
+        for item in &batch.items {
+            if let Action::NameRoute { index, number } = item.action {
+                let name = String::from_utf8_lossy(batch.payload(item)).into_owned();
+                self.set_python(index, &name, number);
+            }
+        }
+        if !self.shifted {
+            return;
+        }
+        for item in &mut batch.items {
+            match &mut item.action {
+                Action::Send {
+                    what: What::Push(OutRoute::Named(index)),
+                    ..
                 }
-            })?;
-        Ok(())
+                | Action::GroupSend {
+                    route: OutRoute::Named(index),
+                    ..
+                }
+                | Action::SendList {
+                    route: OutRoute::Named(index),
+                    ..
+                }
+                | Action::SendTo {
+                    route: OutRoute::Named(index),
+                    ..
+                } => {
+                    *index = self
+                        .python
+                        .get(*index as usize)
+                        .copied()
+                        .unwrap_or(u32::MAX)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a batch of Python's must be translated before it is looked at.
+    #[inline]
+    pub fn are_shared(&self) -> bool {
+        self.python.len() < self.names.len()
     }
 }
 
-/// Blocks, for as long as the system takes.
-pub fn look_up(url: &DialUrl) -> io::Result<Vec<SocketAddr>> {
-    Ok((url.host.as_str(), url.port).to_socket_addrs()?.collect())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Handle;
+    use crate::outbox::Marks;
+
+    fn push(index: u32) -> Action {
+        Action::Send {
+            to: Handle(1),
+            what: What::Push(OutRoute::Named(index)),
+            marks: Marks::NONE,
+        }
+    }
+
+    #[test]
+    fn python_keeps_its_numbers_while_it_is_alone() {
+        let mut names = Names::default();
+        for (index, name) in ["said", "moved"].into_iter().enumerate() {
+            names.set_python(index as u32, name, 7);
+        }
+        assert!(!names.are_shared());
+        assert_eq!(names.as_slice()[1], (Arc::from("moved"), 7));
+    }
+
+    #[test]
+    fn another_nodes_names_shift_its_numbers() {
+        let mut names = Names::default();
+        names.set_python(0, "said", 7);
+        assert_eq!(names.intern("waved", 7), 1);
+        assert_eq!(names.intern("said", 7), 0);
+        assert!(names.are_shared());
+        let mut batch = OutBatch::default();
+        let number = 7;
+        batch.push(Action::NameRoute { index: 1, number }, b"left");
+        batch.push(push(1), b"");
+        batch.push(push(0), b"");
+        names.translate(&mut batch);
+        assert_eq!(batch.items[1].action, push(2));
+        assert_eq!(batch.items[2].action, push(0));
+        assert_eq!(names.as_slice()[2].0.as_ref(), "left");
+    }
 }

@@ -7,6 +7,7 @@ use crate::handle::Handle;
 use crate::inbox::Batch;
 use crate::layers::Layers;
 use crate::listener::DialUrl;
+use photinus_proto::bluenet::control::Tag;
 use photinus_proto::bluenet::header::{Kind, Priority};
 use photinus_proto::codec::photinus::Resume;
 use photinus_proto::codec::Peer;
@@ -83,6 +84,53 @@ pub enum Action {
     Free {
         to: Handle,
     },
+    /// To every session of a list, which stands in front of the payload: four bytes each, as many as this.
+    SendList {
+        sessions: u32,
+        format: FormatSet,
+        route: OutRoute,
+        marks: Marks,
+    },
+    /// To a session of another node's client, whoever owns it.
+    SendTo {
+        link: Handle,
+        session: Handle,
+        route: OutRoute,
+        marks: Marks,
+    },
+    /// An owner's word about a session of its.
+    Own {
+        to: Handle,
+        what: Owner,
+    },
+}
+
+/// What an owner says of a session to whoever holds its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// `session.data`, which is the payload: the next home gets it if this one is lost.
+    Data,
+    /// It has arrived here, under this tag.
+    Arrived { tag: Tag },
+    /// It may not; the payload is why.
+    Refused { tag: Tag },
+    /// All before the fence is handled; the payload is the state.
+    Fenced { tag: Tag },
+    /// Attach it to a target, whose routes are of this class, at the node that the payload names.
+    Attach {
+        request: u32,
+        target: u32,
+        class: u32,
+    },
+    /// Move what is bound in this place there.
+    Move {
+        request: u32,
+        slot: u8,
+        target: u32,
+        class: u32,
+    },
+    /// End what is bound in this place.
+    Leave { request: u32, slot: u8 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,6 +263,15 @@ impl OutBatch {
             action,
             start,
             len: payload.len() as u32,
+        });
+    }
+
+    /// The payload is all that the arena holds from `start` on.
+    pub fn share(&mut self, action: Action, start: usize) {
+        self.items.push(OutItem {
+            action,
+            start: start as u32,
+            len: (self.arena.len() - start) as u32,
         });
     }
 

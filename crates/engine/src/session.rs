@@ -7,10 +7,12 @@
 //! dropped) -> free again once Python has let go ([`Sessions::free`]) and it has rested. Slots are
 //! reused first-in-first-out, so a handle is never taken for another's.
 
+use crate::bindings::Bindings;
 use crate::handle::{Handle, SLOTS_A_REACTOR};
 use crate::limits::QUARANTINE_MS;
 use crate::outbox::{Marks, OutRoute, What};
 use crate::rate::Spent;
+use crate::remote::Remote;
 use crate::resumable::Resumable;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ pub struct Session {
     pub chain: (u32, u32),
     /// Groups it is in, and its place in each.
     pub groups: Vec<(u32, u32)>,
+    /// Its client is at another node's proxy.
+    pub remote: Option<Box<Remote>>,
+    /// Who owns it; `None`: this node alone.
+    pub bindings: Option<Box<Bindings>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +226,13 @@ impl Sessions {
         (session.handle == handle && session.state == State::Live).then_some(session)
     }
 
+    /// The same, to look at.
+    #[inline]
+    pub fn peek(&self, handle: Handle) -> Option<&Session> {
+        let session = self.table.get(handle.local() as usize)?;
+        (session.handle == handle && session.state == State::Live).then_some(session)
+    }
+
     /// The session in this slot, whatever its state: for a slot number that was just taken from a live one.
     #[inline]
     pub fn at(&mut self, local: u32) -> &mut Session {
@@ -247,12 +260,13 @@ impl Sessions {
         if session.handle == handle && session.state == State::Ended {
             session.state = State::Free;
             session.groups = Vec::new();
+            session.remote = None;
             self.resting.push_back((handle.local(), now_ms));
         }
     }
 
     /// Gives back budget, also of a session that ended meanwhile. `Some`: it was paused, and has now
-    /// less than half of `limit` unhandled, so its connection is to be read again.
+    /// less than half of `limit` unhandled, so its connection is to be read again (`NONE`: another node's).
     pub fn release(&mut self, handle: Handle, cost: usize, limit: usize) -> Option<u32> {
         let session = self.live(handle)?;
         session.unhandled = session.unhandled.saturating_sub(cost);
@@ -280,7 +294,13 @@ impl Session {
     /// It was cut, and waits for another connection.
     #[inline]
     pub fn is_detached(&self) -> bool {
-        self.state == State::Live && self.connection == NONE
+        self.state == State::Live && self.connection == NONE && self.remote.is_none()
+    }
+
+    /// Of the binding to its home.
+    pub fn home_epoch(&self) -> u16 {
+        let home = self.bindings.as_ref().and_then(|of| of.at(0));
+        home.map_or(1, |of| of.machine.epoch())
     }
 
     fn free(handle: Handle) -> Session {
@@ -296,6 +316,8 @@ impl Session {
             resumable: None,
             chain: (NONE, NONE),
             groups: Vec::new(),
+            remote: None,
+            bindings: None,
         }
     }
 }

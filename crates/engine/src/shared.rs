@@ -1,13 +1,15 @@
 //! What the threads of one engine share: the inbox, the reactors' mailboxes, tables replaced whole.
 
+use crate::app::{self, Registration};
 use crate::gate::Gate;
+use crate::homes::Homes;
 use crate::inbox::Batch;
 use crate::layers::{Door, Prepared};
 use crate::limits::{Limits, SPARE_BATCHES};
 use crate::lock::lock;
-use crate::names::Names;
 use crate::outbox::{FormatSet, Handover, OutBatch};
 use crate::overload::Delay;
+use crate::resolver::Resolver;
 use crate::routes::Routes;
 use crate::statistics::Statistics;
 use crate::system::Event;
@@ -15,7 +17,7 @@ use crate::wakeup::Channel;
 use photinus_proto::codec::{Format, Protocol};
 use photinus_proto::link::hello::Identity;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub struct Shared {
@@ -31,14 +33,21 @@ pub struct Shared {
     /// Why a reactor has stopped by itself, if one has.
     failure: Mutex<Option<String>>,
     routes: Mutex<Arc<Routes>>,
+    /// Native applications: each reactor makes its own of them when it sees the routes that follow.
+    apps: Mutex<Vec<Arc<Registration>>>,
     /// Grows with each table of routes: 0 is the empty one.
     routes_version: AtomicUsize,
+    /// Which nodes may be homes: likewise.
+    homes: Mutex<Arc<Homes>>,
+    homes_version: AtomicUsize,
+    /// Formats that clients of other nodes' proxies have spoken here, as a `FormatSet`.
+    remote_formats: AtomicU8,
     listeners: Mutex<Vec<Listening>>,
     /// What new connections over TLS are shown.
     certificates: Mutex<Option<Arc<Prepared>>>,
     /// Who this node is to others, once it has joined a cluster.
     identity: Mutex<Option<Arc<Identity>>>,
-    pub names: Names,
+    pub resolver: Resolver,
 }
 
 /// A listener as it was asked for.
@@ -102,11 +111,15 @@ impl Shared {
             spares: (0..reactors).map(|_| Mutex::default()).collect(),
             failure: Mutex::default(),
             routes: Mutex::default(),
+            apps: Mutex::default(),
             routes_version: AtomicUsize::new(0),
+            homes: Mutex::default(),
+            homes_version: AtomicUsize::new(0),
+            remote_formats: AtomicU8::new(0),
             listeners: Mutex::default(),
             certificates: Mutex::default(),
             identity: Mutex::default(),
-            names: Names::default(),
+            resolver: Resolver::default(),
         })
     }
 
@@ -139,10 +152,25 @@ impl Shared {
 
     /// Each reactor looks at the version when it begins to read, and not into its mailbox: whoever
     /// is told of a new route and calls it at once is not told that there is none.
-    pub fn set_routes(&self, routes: Routes) {
+    pub fn set_routes(&self, mut routes: Routes) {
+        app::add_routes(&lock(&self.apps), &mut routes);
         *lock(&self.routes) = Arc::new(routes);
         // Release: whoever sees the new version finds the new table.
         self.routes_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Before `set_routes`. `false`: there are as many as there may be.
+    pub fn add_app(&self, app: Registration) -> bool {
+        let mut apps = lock(&self.apps);
+        let room = apps.len() < app::APPS;
+        if room {
+            apps.push(Arc::new(app));
+        }
+        room
+    }
+
+    pub fn apps(&self) -> Vec<Arc<Registration>> {
+        lock(&self.apps).clone()
     }
 
     pub fn routes_version(&self) -> usize {
@@ -151,6 +179,33 @@ impl Shared {
 
     pub fn routes(&self) -> Arc<Routes> {
         lock(&self.routes).clone()
+    }
+
+    /// For sessions that begin from now on.
+    pub fn set_homes(&self, homes: Homes) {
+        *lock(&self.homes) = Arc::new(homes);
+        self.homes_version.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn homes_version(&self) -> usize {
+        self.homes_version.load(Ordering::Acquire)
+    }
+
+    pub fn homes(&self) -> Arc<Homes> {
+        lock(&self.homes).clone()
+    }
+
+    /// A client of another node's proxy reads payloads in this format.
+    pub fn speaks(&self, format: FormatSet) {
+        self.remote_formats.fetch_or(format.0, Ordering::Relaxed);
+    }
+
+    /// Whether anybody reads payloads in this format: a client of a listener here, or of another node's.
+    pub fn is_spoken(&self, format: FormatSet) -> bool {
+        let remote = FormatSet(self.remote_formats.load(Ordering::Relaxed));
+        let listeners = lock(&self.listeners);
+        let mut here = listeners.iter().map(|of| format_of(&of.protocol));
+        format.has(remote) || here.any(|of| format.has(of))
     }
 
     /// Connections that are there keep theirs.

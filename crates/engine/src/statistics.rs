@@ -72,6 +72,18 @@ counts! {
         /// Accepting failed for want of descriptors or memory.
         accept_failures,
         sessions_opened,
+        /// Packets that native applications took.
+        native_packets,
+        /// Packets of clients sent on to other nodes, and messages sent to clients of theirs.
+        forwarded, relayed_out,
+        /// The same that came for clients here.
+        relayed_in,
+        /// Frames for what is not (any more) here, or not theirs who sent them; those that no link took.
+        dropped_stale_handle, dropped_link,
+        /// Clients not read because the link to their session's owner was crowded.
+        paused_link,
+        /// Bindings of sessions that were moved; moves that came to nothing; homes that were lost and replaced.
+        moved, moves_failed, rehomed,
         /// TLS handshakes that were done.
         tls_handshakes,
         sessions_closed,

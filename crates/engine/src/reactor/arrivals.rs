@@ -6,7 +6,6 @@ use crate::back::{Address, Back, Stream};
 use crate::connection::{By, Connection, Stage};
 use crate::gate::{Guest, Refusal};
 use crate::handle::Handle;
-use crate::inbox::Event;
 use crate::layers::{Door, Layers};
 use crate::limits::{ACCEPTS_A_TURN, RETRY_AFTER_MS};
 use crate::link::Tie;
@@ -282,13 +281,22 @@ impl<B: Back> Reactor<B> {
             self.turn_away(at, "full");
             return false;
         };
+        let Some(home) = self.home_for(handle) else {
+            self.end_quietly(handle);
+            self.sessions.free(handle, self.now_ms);
+            self.turn_away(at, "overloaded");
+            return false;
+        };
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+            return false;
+        };
         connection.guest.ends_handshake();
         connection.session = handle;
         connection.stage = Stage::Open;
         let serial = connection.serial;
         let address = self.addresses.remove(&at).unwrap_or_default();
         self.statistics.counts.sessions_opened.add(1);
-        self.tell(handle, Event::Opened, u32::from(listener), &address);
+        self.open_at_home(handle, listener, home, &address);
         self.beat_at(usize::from(listener), at, serial);
         true
     }

@@ -59,6 +59,8 @@ impl<B: Back> Reactor<B> {
         self.meet_alarms();
         self.beat();
         self.end_detached();
+        self.time_out_moves();
+        self.tick_apps();
         self.look_at_line();
     }
 

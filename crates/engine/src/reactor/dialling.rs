@@ -1,6 +1,6 @@
 //! Links that this node keeps: a connection is made, and made again when it has ended, until the node is hung up on.
 //!
-//! Nothing in here waits. Names are looked up beside the reactor (`names.rs`), by whoever dials first, and again each
+//! Nothing in here waits. Names are looked up beside the reactor (`resolver.rs`), by whoever dials first, and again each
 //! time that all that was found has failed.
 
 use super::alarms::Alarm;
@@ -10,8 +10,8 @@ use crate::connection::{By, Connection, Stage};
 use crate::layers::Layers;
 use crate::limits::{LINK_BACK_OFF_MOST_MS, LINK_BACK_OFF_MS, LINK_STEADY_MS};
 use crate::link::{Attempt, Dial, Tie};
-use crate::names::Question;
 use crate::outbox::Dialled;
+use crate::resolver::Question;
 use crate::resumable::secret;
 use crate::session::NONE;
 use photinus_proto::codec::Protocol;
@@ -270,7 +270,7 @@ impl<B: Back> Reactor<B> {
             serial: dial.serial,
             url: dial.to.url.clone(),
         };
-        self.shared.names.ask(question);
+        self.shared.resolver.ask(question);
     }
 
     /// The next of a row of numbers that differs from node to node, and is the same whenever a node does the same.

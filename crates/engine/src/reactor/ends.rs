@@ -8,6 +8,7 @@ use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::Event;
 use crate::session::Waits;
+use photinus_proto::bluenet::header::{Header, Kind, Priority};
 use photinus_proto::codec::{self, Flags, Outgoing};
 
 /// Why a session ended whose client was sent to another address.
@@ -57,7 +58,8 @@ impl<B: Back> Reactor<B> {
         };
         self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
         self.detached -= usize::from(session.is_detached());
-        self.groups.leave_all(handle, &mut self.sessions);
+        let bindings = session.bindings.take();
+        self.leave_groups(handle);
         let (waiting, resumable) = self.sessions.end(handle);
         if let Some(resumable) = resumable {
             self.kept_bytes -= resumable.sent.bytes();
@@ -71,7 +73,21 @@ impl<B: Back> Reactor<B> {
         }
         self.shared.gate.session_ended();
         self.statistics.counts.sessions_closed.add(1);
-        self.tell(handle, Event::Closed, by as u32, reason);
+        match bindings {
+            None => self.tell(handle, Event::Closed, by as u32, reason),
+            Some(bindings) => self.close_bindings(handle, &bindings, by, reason),
+        }
+    }
+
+    /// It goes on elsewhere: nothing is told to anybody.
+    pub(super) fn end_quietly(&mut self, handle: Handle) {
+        let Some(session) = self.sessions.live(handle) else {
+            return;
+        };
+        self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
+        self.sessions.end(handle);
+        self.shared.gate.session_ended();
+        self.statistics.counts.sessions_closed.add(1);
     }
 
     /// Of a connection that was for a link. A dial that came to nothing is counted as that.
@@ -144,6 +160,14 @@ impl<B: Back> Reactor<B> {
         let Some(session) = self.sessions.live(handle) else {
             return;
         };
+        if let Some(remote) = &session.remote {
+            // Its end comes back from where its client is.
+            let (link, theirs, tag) = (remote.link.local(), remote.theirs, remote.any_tag());
+            let tag = tag.map_or(0, |of| of.0);
+            let header = Header::new(Kind::Session, Priority::Usual, theirs.0, tag);
+            self.push_message(link, header, Waits::Kick, 3, &[], reason.as_bytes());
+            return;
+        }
         if session.is_detached() {
             self.count_end(Stage::Open, By::Server, reason);
             return self.end_session(handle, By::Server, reason);

@@ -1,12 +1,13 @@
 //! From a socket to the batch: read into the arena, decode in place, keep what is half a frame.
 
+use super::forwarding::Forwarded;
 use super::photinus::Greeted;
 use super::Reactor;
 use crate::acquaintance::Named;
 use crate::back::{Back, Stream};
 use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
-use crate::inbox::{Batch, Event, Item, Run, DEFAULT_ROUTE, UNKNOWN_ROUTE};
+use crate::inbox::{Batch, Event, Item, Run, UNKNOWN_ROUTE};
 use crate::limits::{ARENA_BYTES, PACKET_OVERHEAD, READ_BYTES};
 use photinus_proto::codec::{Decoded, Kind, Packet, Protocol, Route};
 use photinus_proto::error::WireError;
@@ -193,7 +194,7 @@ impl<B: Back> Reactor<B> {
         let Some(session) = self.sessions.live(connection.session) else {
             return true;
         };
-        if session.paused {
+        if session.paused || session.bindings.as_ref().is_some_and(|of| of.is_held()) {
             return false;
         }
         if session.unhandled >= self.limits.inbound_session_bytes {
@@ -234,6 +235,8 @@ impl<B: Back> Reactor<B> {
         self.reply.clear();
         // Behind what has been read lies what was made of it.
         let mut tail = end;
+        let session = self.sessions.live(handle);
+        let owned_elsewhere = session.is_some_and(|of| of.bindings.is_some());
         let (mut counted, mut inflated, mut left, mut held) = (0, 0, false, false);
         let ended = loop {
             let step = protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply);
@@ -263,10 +266,30 @@ impl<B: Back> Reactor<B> {
                         inflated += there.len();
                         packet.body = there.start - from..there.end - from;
                     }
+                    let attached = match owned_elsewhere {
+                        false => None,
+                        true => match self.forward(at, handle, from, &packet) {
+                            Forwarded::Here(attached) => attached,
+                            Forwarded::Gone => {
+                                counted += u32::from(!packet.flags.droppable);
+                                from += consumed;
+                                continue;
+                            }
+                            Forwarded::Held => {
+                                frames -= 1; // it comes again
+                                inflated = 0;
+                                held = true;
+                                break Ok(0);
+                            }
+                        },
+                    };
                     counted += u32::from(!packet.flags.droppable);
-                    let item = self.item(at, handle, from, packet, &mut tail);
+                    let item = match attached {
+                        None => self.item(at, handle, from, packet, &mut tail),
+                        Some(attached) => Some(attached.item(handle, from, &packet)),
+                    };
                     from += consumed;
-                    if let Some(item) = item {
+                    if let Some(item) = item.filter(|of| !self.offer_to_app(of)) {
                         run.packets += 1;
                         used = from;
                         self.batch.items.push(item);
@@ -287,12 +310,15 @@ impl<B: Back> Reactor<B> {
                     return self.decode_rest(at, rest);
                 }
                 Ok(Decoded::Named { consumed, name }) => {
+                    let place = from + name.start..from + name.end;
+                    let served = owned_elsewhere
+                        && self.is_served_elsewhere(handle, &self.batch.arena[place]);
                     let name = &self.batch.arena[from + name.start..from + name.end];
                     let named = match self.connections[at as usize].as_mut() {
                         Some(Connection {
                             acquaintance: Some(of),
                             ..
-                        }) => of.name(name, &self.routes),
+                        }) => of.name(name, &self.routes, served),
                         _ => true,
                     };
                     from += consumed;
@@ -370,9 +396,8 @@ impl<B: Back> Reactor<B> {
                         connection.partial.extend_from_slice(left);
                     }
                 }
-                if held {
-                    connection.readable = true;
-                    self.queue(at);
+                if held && !self.is_held(handle) {
+                    self.read_held_again(at);
                 }
                 self.watch_frame(at, from > begin);
                 self.write_reply(at);
@@ -470,10 +495,10 @@ impl<B: Back> Reactor<B> {
         } = packet;
         let mut place = from + body.start..from + body.end;
         let (route, number) = match route {
-            Route::None => (DEFAULT_ROUTE, 0),
+            Route::None => (self.routes.default_route(), 0),
             Route::Number(number) => {
                 let known = self.routes.by_number(number);
-                (known.unwrap_or(DEFAULT_ROUTE), number)
+                (known.unwrap_or(self.routes.default_route()), number)
             }
             Route::Name(name) => {
                 let bytes = &self.batch.arena[from + name.start..from + name.end];

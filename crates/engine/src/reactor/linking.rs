@@ -103,7 +103,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// The peer broke the protocol: its link is over, and not just the connection.
-    fn link_failed(&mut self, slot: u32, error: WireError) {
+    pub(super) fn link_failed(&mut self, slot: u32, error: WireError) {
         self.count_wire_error(error.reason());
         self.links.doom(slot, error.reason());
     }

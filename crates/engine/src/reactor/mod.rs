@@ -7,19 +7,23 @@
 //! at that moment (`leaders.rs`); nothing in here knows who that is, and nothing in here waits for anyone.
 
 mod alarms;
+mod apps;
 mod arrivals;
-mod bluenet;
+mod binding;
 mod clock;
 mod compressing;
 mod deadlines;
 mod dialling;
 mod ends;
+mod forwarding;
 mod greeting;
+mod groups;
 mod inbound;
 mod layered;
 mod linking;
 mod links;
 mod outbound;
+mod owning;
 mod photinus;
 mod resume;
 mod waiting;
@@ -30,10 +34,12 @@ use crate::back::{Back, Ready, Source};
 use crate::connection::Connection;
 use crate::group::Groups;
 use crate::handle::Handle;
+use crate::homes::Homes;
 use crate::inbox::{Batch, Event, Item, Run};
 use crate::layers::{Door, Tools};
 use crate::limits::{Limits, ACCEPT_RETRY_MS, ARENA_BYTES, SPARE_BATCHES, TEXT_BYTES};
-use crate::outbox::Handover;
+use crate::neighbour::Neighbours;
+use crate::outbox::{Handover, OutBatch};
 use crate::overload::Overload;
 use crate::rate::SessionRates;
 use crate::routes::Routes;
@@ -41,10 +47,12 @@ use crate::session::{Sessions, NONE};
 use crate::shared::{Mailbox, Shared};
 use crate::statistics::Statistics;
 use crate::system;
+use apps::Running;
 use compressing::Compression;
 use deadlines::Deadlines;
 use links::Links;
 use outbound::Outbound;
+use photinus_proto::binding::STEP_MS;
 use photinus_proto::codec::Protocol;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -96,6 +104,19 @@ pub struct Reactor<B: Back> {
     /// Bytes of frames of which only a part has come, of all connections.
     partial_bytes: usize,
     out: Outbound,
+    /// What other nodes know and are known by; where new sessions have their homes.
+    neighbours: Neighbours,
+    homes: Arc<Homes>,
+    homes_version: usize,
+    /// Moves of sessions, by handle and place.
+    moves: Deadlines,
+    /// Messages that came over links for our clients in this turn.
+    relayed: OutBatch,
+    apps: Vec<Running>,
+    app_events: Vec<(Handle, Vec<u8>)>,
+    /// Of a frame; links of one message.
+    head: Vec<u8>,
+    link_list: Vec<Handle>,
     mail: VecDeque<Handover>,
     handshakes: Deadlines,
     frames: Deadlines,
@@ -187,6 +208,15 @@ impl<B: Back> Reactor<B> {
             unhandled: 0,
             partial_bytes: 0,
             out: Outbound::default(),
+            neighbours: Neighbours::default(),
+            homes: Arc::default(),
+            homes_version: 0,
+            moves: Deadlines::new(STEP_MS),
+            relayed: OutBatch::default(),
+            apps: Vec::new(),
+            app_events: Vec::new(),
+            head: Vec::new(),
+            link_list: Vec::new(),
             mail: VecDeque::new(),
             handshakes: Deadlines::new(limits.handshake_ms),
             frames: Deadlines::new(limits.frame_ms),
@@ -240,6 +270,7 @@ impl<B: Back> Reactor<B> {
         // Taking the mail says that we are awake: nobody pays for waking us any more.
         self.mailboxes[self.number].queue.take(&mut self.mail);
         self.read_all();
+        self.read_for_links();
         self.hand_in();
         self.meet_deadlines();
         self.write_links();
@@ -286,6 +317,7 @@ impl<B: Back> Reactor<B> {
             &self.frames,
             &self.lingering,
             &self.accept_retries,
+            &self.moves,
         ];
         let listeners = self.listeners.iter().flatten();
         let of_listeners = listeners.flat_map(|of| of.heartbeats.iter().chain(of.windows.as_ref()));
@@ -294,8 +326,12 @@ impl<B: Back> Reactor<B> {
             .chain(of_listeners)
             .filter_map(Deadlines::next_ms)
             .min();
-        let next = next.into_iter().chain(self.line.next_ms());
-        let next = next.chain(self.links.alarms.next_ms()).min();
+        let others = [
+            self.line.next_ms(),
+            self.links.alarms.next_ms(),
+            self.next_tick_ms(),
+        ];
+        let next = next.into_iter().chain(others.into_iter().flatten()).min();
         let trim = self.trim_due.then_some(self.trimmed_ms + TRIM_MS);
         let now = self.back.now();
         // A deadline in this millisecond is met in the next: never a wait of 0 in a circle.
@@ -308,6 +344,14 @@ impl<B: Back> Reactor<B> {
         if version != self.routes_version {
             self.routes_version = version;
             self.routes = self.shared.routes();
+            let apps = self.shared.apps();
+            self.meet_apps(&apps);
+            self.tell_routes_to_all();
+        }
+        let version = self.shared.homes_version();
+        if version != self.homes_version {
+            self.homes_version = version;
+            self.homes = self.shared.homes();
         }
         for listener in std::mem::take(&mut self.accept_again) {
             self.accept(listener);
@@ -414,7 +458,10 @@ impl<B: Back> Reactor<B> {
             .release(handle, cost, self.limits.inbound_session_bytes)
         {
             self.paused_sessions -= 1;
-            self.read_soon(at);
+            match at {
+                NONE => self.read_remote_again(handle),
+                at => self.read_soon(at),
+            }
         }
         if !self.held_back.is_empty() && self.unhandled <= self.limits.inbound_total_bytes / 2 {
             for (at, serial) in std::mem::take(&mut self.held_back) {
@@ -444,23 +491,35 @@ impl<B: Back> Reactor<B> {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let text = &text[..end];
+        self.tell_bytes(handle, event, 0, 0, number, &text.as_bytes()[..end]);
+    }
+
+    /// An event with all that it can say.
+    fn tell_bytes(
+        &mut self,
+        handle: Handle,
+        event: Event,
+        id: u32,
+        route: u32,
+        number: u32,
+        text: &[u8],
+    ) {
+        self.tell_apps(handle, event, number);
         if self.batch.room() < text.len() {
             self.hand_in();
         }
         // Amid a link's frames the arena grows instead.
         let mut used = self.batch.used;
-        let start = self.batch.append_at(&mut used, text.as_bytes()).start as u32;
+        let place = self.batch.append_at(&mut used, text);
         self.batch.used = used;
-        let len = text.len() as u32;
         self.batch.items.push(Item {
             handle,
             event,
-            id: 0,
-            route: 0,
+            id,
+            route,
             number,
-            start,
-            len,
+            start: place.start as u32,
+            len: text.len() as u32,
         });
     }
 

@@ -13,13 +13,13 @@ use crate::back::Back;
 use crate::connection::Connection;
 use crate::handle::Handle;
 use crate::limits::{SPARE_BATCHES, WRITE_BYTES};
+use crate::names::Names;
 use crate::outbox::{Action, FormatSet, Handover, OutBatch, OutItem, OutRoute, What};
 use crate::session::{Waits, NONE};
 use photinus_proto::bluenet::header::{Flags, Header};
 use photinus_proto::codec::Protocol;
 use photinus_proto::compress::Agreement;
 use photinus_proto::websocket::Form;
-use std::sync::Arc;
 
 #[derive(Default)]
 pub struct Outbound {
@@ -41,7 +41,7 @@ pub struct Outbound {
     /// The same as messages of a WebSocket, and of what form.
     pub framed: Vec<u8>,
     pub framed_as: Option<Form>,
-    pub(super) names: Vec<(Arc<str>, u32)>,
+    pub(super) names: Names,
     spare: Vec<OutBatch>,
     /// Bytes that wait for all connections and sessions of this reactor.
     pub total: usize,
@@ -89,6 +89,10 @@ impl Outbound {
         })
     }
 
+    pub(super) fn spare(&mut self) -> OutBatch {
+        self.spare.pop().unwrap_or_default()
+    }
+
     fn keep(&mut self, mut batch: OutBatch) {
         let usual = batch.arena.capacity() <= 1 << 20 && batch.items.capacity() <= 16 << 10;
         if usual && self.spare.len() < SPARE_BATCHES {
@@ -101,11 +105,17 @@ impl Outbound {
 impl<B: Back> Reactor<B> {
     /// Carries out what the mailbox holds.
     pub(super) fn deliver(&mut self) {
+        self.take_relayed();
         let mut mail = std::mem::take(&mut self.mail);
         self.mailboxes[self.number].queue.take(&mut mail);
         for handover in mail.drain(..) {
             match handover {
-                Handover::Out(batch) => self.out.batches.push(batch),
+                Handover::Out(mut batch) => {
+                    if self.out.names.are_shared() {
+                        self.out.names.translate(&mut batch);
+                    }
+                    self.out.batches.push(batch);
+                }
                 Handover::Returned(batch) => self.take_back(batch),
                 Handover::Adopt {
                     stream,
@@ -178,12 +188,17 @@ impl<B: Back> Reactor<B> {
                 let at = (batch as u32, item as u32);
                 match entry.action {
                     Action::Send { to, .. } | Action::Kick { to } | Action::Redirect { to } => {
-                        self.hang(to, at);
+                        if !self.send_to_remote(to, entry, content.payload(entry)) {
+                            self.hang(to, at);
+                        }
                     }
-                    Action::GroupSend { .. } if alone == Some(at) => {}
+                    Action::GroupSend { .. } if alone == Some(at) => {
+                        self.send_to_neighbours(entry, content.payload(entry));
+                    }
                     Action::GroupSend {
                         group, but, format, ..
                     } => {
+                        self.send_to_neighbours(entry, content.payload(entry));
                         for place in 0..self.groups.members(group).len() {
                             let member = self.groups.members(group)[place];
                             if member != but && self.reads(member, format) {
@@ -191,19 +206,14 @@ impl<B: Back> Reactor<B> {
                             }
                         }
                     }
-                    Action::GroupAdd { group, member } => {
-                        self.groups.add(group, member, &mut self.sessions);
-                    }
-                    Action::GroupRemove { group, member } => {
-                        self.groups.remove(group, member, &mut self.sessions);
-                    }
+                    Action::SendList {
+                        sessions, format, ..
+                    } => self.send_to_list(at, entry, content, (sessions, format)),
+                    Action::GroupAdd { group, member } => self.add_to_group(group, member),
+                    Action::GroupRemove { group, member } => self.remove_from_group(group, member),
                     Action::NameRoute { index, number } => {
-                        let name = String::from_utf8_lossy(content.payload(entry)).into();
-                        let none = || (Arc::from(""), 0);
-                        if self.out.names.len() <= index as usize {
-                            self.out.names.resize_with(index as usize + 1, none);
-                        }
-                        self.out.names[index as usize] = (name, number);
+                        let name = String::from_utf8_lossy(content.payload(entry));
+                        self.out.names.set_python(index, &name, number);
                     }
                     Action::Frame { link, .. } => {
                         let payload = content.payload(entry);
@@ -216,6 +226,16 @@ impl<B: Back> Reactor<B> {
                     }
                     Action::Release { to, packets, bytes } => self.release(to, packets, bytes),
                     Action::Free { to } => self.sessions.free(to, self.now_ms),
+                    Action::SendTo {
+                        link,
+                        session,
+                        route,
+                        marks,
+                    } => {
+                        let waits = Waits::Send(What::Push(route), marks);
+                        self.send_to(link, session, waits, content.payload(entry));
+                    }
+                    Action::Own { to, what } => self.own(to, what, content.payload(entry)),
                 }
             }
         }
@@ -224,7 +244,7 @@ impl<B: Back> Reactor<B> {
 
     /// Whether a member's messages are written in this format.
     #[inline]
-    fn reads(&mut self, member: Handle, format: FormatSet) -> bool {
+    pub(super) fn reads(&mut self, member: Handle, format: FormatSet) -> bool {
         let listener = self.sessions.at(member.local()).listener;
         let serving = self.listeners[listener as usize].as_ref();
         serving.is_some_and(|of| format.has(of.format))
@@ -257,7 +277,7 @@ impl<B: Back> Reactor<B> {
     }
 
     #[inline]
-    fn hang(&mut self, to: Handle, (batch, item): (u32, u32)) {
+    pub(super) fn hang(&mut self, to: Handle, (batch, item): (u32, u32)) {
         let Some(session) = self.sessions.live(to) else {
             self.statistics.counts.dropped_gone.add(1);
             return;
@@ -380,7 +400,13 @@ impl<B: Back> Reactor<B> {
                     self.compression.pack(packing, waits, message, body, counts)
                 }
             };
-            match encode(&protocol, waits, payload, &self.out.names, &mut scratch) {
+            match encode(
+                &protocol,
+                waits,
+                payload,
+                self.out.names.as_slice(),
+                &mut scratch,
+            ) {
                 true => messages += 1,
                 false => self.statistics.counts.dropped_unsendable.add(1),
             }
@@ -432,7 +458,7 @@ impl<B: Back> Reactor<B> {
     fn name_chain(&mut self, connection: u32, names: u32) {
         if let Some(highest) = names.checked_sub(1) {
             let table = std::mem::take(&mut self.out.names);
-            self.name_pushes(connection, highest, &table);
+            self.name_pushes(connection, highest, table.as_slice());
             self.out.names = table;
         }
     }
@@ -461,7 +487,9 @@ fn frame_header(entry: &OutItem) -> Option<Header> {
 pub(super) fn waits(entry: &OutItem) -> Option<Waits> {
     match entry.action {
         Action::Send { what, marks, .. } => Some(Waits::Send(what, marks)),
-        Action::GroupSend { route, marks, .. } => Some(Waits::Send(What::Push(route), marks)),
+        Action::GroupSend { route, marks, .. } | Action::SendList { route, marks, .. } => {
+            Some(Waits::Send(What::Push(route), marks))
+        }
         Action::Kick { .. } => Some(Waits::Kick),
         Action::Redirect { .. } => Some(Waits::Redirect),
         _ => None,

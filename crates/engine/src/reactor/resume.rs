@@ -69,7 +69,7 @@ impl<B: Back> Reactor<B> {
                 windows.set(self.now_ms, handle.0, cuts);
             }
         }
-        self.tell(handle, Event::Cut, 0, "");
+        self.tell_owners(handle, Event::Cut, 0, "");
     }
 
     /// Sessions whose window is over.
@@ -211,7 +211,7 @@ impl<B: Back> Reactor<B> {
         }
         self.beat_at(listener, at, serial);
         let address = self.addresses.remove(&at).unwrap_or_default();
-        self.tell(handle, Event::Resumed, u32::from(gap), &address);
+        self.tell_owners(handle, Event::Resumed, u32::from(gap), &address);
         self.say_again(handle, at, &mut frames);
         self.write_now(at, &frames);
         Ok(())
@@ -254,7 +254,7 @@ impl<B: Back> Reactor<B> {
         };
         let mut secret = waiting.each().any(|message| message.what.is_secret());
         let counts = &self.statistics.counts;
-        let names = &self.out.names;
+        let names = self.out.names.as_slice();
         let compression = &mut self.compression;
         let mut say = |what: Waits, body: &[u8]| {
             if let Waits::Send(What::Push(OutRoute::Named(index)), _) = what {

@@ -98,7 +98,7 @@ impl<B: Back> Reactor<B> {
                 (message.what, self.connections.get_mut(at as usize))
             {
                 if let Some(of) = &mut connection.acquaintance {
-                    announce(of, &self.out.names, index, &mut encoded);
+                    announce(of, self.out.names.as_slice(), index, &mut encoded);
                 }
             }
             let payload = match &packing {
@@ -109,7 +109,7 @@ impl<B: Back> Reactor<B> {
                     self.compression.pack(packing, what, None, body, counts)
                 }
             };
-            let names = &self.out.names;
+            let names = self.out.names.as_slice();
             match encode(&protocol, message.what, payload, names, &mut encoded) {
                 true => self.statistics.counts.packets_out.add(1),
                 false => self.statistics.counts.dropped_unsendable.add(1),

@@ -46,12 +46,12 @@ impl<B: Back> Reactor<B> {
     /// Whether somebody who comes now has to stand in line.
     pub(super) fn must_wait(&self) -> bool {
         let gate = &self.shared.gate;
-        self.too_busy.is_one() || gate.is_full() || !gate.line.is_empty()
+        self.too_busy.is_one() || gate.is_full() || !gate.line.is_empty() || !self.has_homes()
     }
 
     /// Why nobody is let in: a code of docs/protocol.md, 5.4.
     pub(super) fn why_not(&self) -> &'static str {
-        match self.too_busy.is_one() {
+        match self.too_busy.is_one() || !self.has_homes() {
             true => "overloaded",
             false => "full",
         }
@@ -102,7 +102,7 @@ impl<B: Back> Reactor<B> {
         let mut admitted = 0;
         for of in &waiting {
             let gate = &self.shared.gate;
-            let room = !self.too_busy.is_one() && !gate.is_full();
+            let room = !self.too_busy.is_one() && !gate.is_full() && self.has_homes();
             if !room || !gate.line.admit(of.ticket, self.told) {
                 break;
             }

@@ -1,6 +1,7 @@
 //! The engine as its user sees it, on the memory back: time is passed in, nothing runs by itself.
 //! `sockets` alone has threads and the system's clock.
 
+mod cluster;
 mod compression;
 mod deadlines;
 mod ends;

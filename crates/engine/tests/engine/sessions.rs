@@ -317,7 +317,7 @@ fn a_new_table_of_routes_counts_from_the_next_read_on() {
     client.write(&pomelo(Some(1), SAY.0, b"read before"));
     world.turn();
     let mut routes = Routes::default();
-    routes.add_name("wave", SAY.1 + 1);
+    routes.add_name(0, "wave", SAY.1 + 1);
     world.engine.set_routes(routes);
     client.write(&pomelo(Some(2), SAY.0, b"removed"));
     client.write(&pomelo(Some(3), "wave", b"added"));

@@ -59,7 +59,7 @@ impl World {
     pub fn new(limits: Limits) -> World {
         let engine = Engine::memory(limits).unwrap();
         let mut routes = Routes::default();
-        routes.add_name(SAY.0, SAY.1);
+        routes.add_name(0, SAY.0, SAY.1);
         engine.set_routes(routes);
         for url in [LENGTH, POMELO, FIREFLY, SHORT, PHOTINUS] {
             assert_eq!(engine.listen(url).unwrap(), url);

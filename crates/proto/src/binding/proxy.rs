@@ -172,6 +172,12 @@ impl<T: Copy + Eq> Binding<T> {
         }
     }
 
+    /// Under which [`at`](Binding::at) knows it.
+    #[inline]
+    pub fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
     /// Whose word it is that is said under this epoch, if it is anybody's who has something of it.
     #[inline]
     pub fn owner(&self, epoch: u16) -> Option<T> {

@@ -7,26 +7,27 @@
 //! 2. Bytes are handed to a connection in order. A frame of which the last byte was handed over may be
 //!    acknowledged, others cannot: the other end never had one whole.
 //! 3. With the next connection all that is kept is handed over again.
+//! 4. It lies in one piece, so that it is written in one. What was acknowledged is dropped when it is more than what
+//!    is still kept: at most one byte is moved for each that is dropped.
 
 use super::{LaneStatistics, LENGTH_BYTES, WRITE_BYTES};
 use crate::error::WireError;
-use std::collections::VecDeque;
-
-/// Of memory, what an empty lane holds on to: a write's worth, so that steady traffic allocates nothing.
-const RETAINED_BYTES: usize = WRITE_BYTES;
 
 #[derive(Debug, Default)]
 pub struct Lane {
-    /// A ring. What is pushed is copied into it once.
-    kept: VecDeque<u8>,
+    /// What is kept, behind `gone` bytes that no longer are.
+    bytes: Vec<u8>,
+    gone: usize,
     /// The number of the first frame that is kept.
     first: u32,
     /// The number of the first that was not wholly written.
     whole: u32,
-    /// Where that begins in `kept`.
+    /// Where that begins in what is kept.
     boundary: usize,
-    /// How much of `kept` was written; beyond `boundary` if a frame was begun.
+    /// How much of it was written; beyond `boundary` if a frame was begun.
     written: usize,
+    /// The most that was kept since the lane was last [trimmed](Lane::trim).
+    peak: usize,
     /// Of the other direction.
     pub received: u32,
     pub statistics: LaneStatistics,
@@ -35,13 +36,13 @@ pub struct Lane {
 impl Lane {
     #[inline]
     pub fn push(&mut self, head: &[u8], parts: &[&[u8]]) {
-        let before = self.kept.len();
-        self.kept.extend(head);
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(head);
         for part in parts {
-            self.kept.extend(*part);
+            self.bytes.extend_from_slice(part);
         }
         self.statistics.pushed_frames += 1;
-        self.statistics.pushed_bytes += (self.kept.len() - before) as u64;
+        self.statistics.pushed_bytes += (self.bytes.len() - before) as u64;
     }
 
     /// Counts a frame of so many bytes from the other end.
@@ -54,7 +55,7 @@ impl Lane {
 
     #[inline]
     pub fn has_more(&self) -> bool {
-        self.written < self.kept.len()
+        self.written < self.kept().len()
     }
 
     #[inline]
@@ -65,11 +66,7 @@ impl Lane {
     /// The next bytes to write. If not `all`: of the frame that was begun only.
     #[inline]
     pub fn unwritten(&self, all: bool) -> &[u8] {
-        let (front, back) = self.kept.as_slices();
-        let rest = match self.written.checked_sub(front.len()) {
-            None => &front[self.written..],
-            Some(at) => &back[at..],
-        };
+        let rest = &self.kept()[self.written..];
         let most = if all {
             WRITE_BYTES
         } else {
@@ -82,7 +79,7 @@ impl Lane {
     #[inline]
     pub fn handle_written(&mut self, count: usize) {
         self.written += count;
-        debug_assert!(self.written <= self.kept.len());
+        debug_assert!(self.written <= self.kept().len());
         let (frames, end) = self.walk(self.boundary, u32::MAX, self.written);
         self.whole = self.whole.wrapping_add(frames);
         self.boundary = end;
@@ -97,17 +94,27 @@ impl Lane {
         if frames == 0 {
             return Ok(0);
         }
+        self.peak = self.peak.max(self.bytes.len());
         let (_, bytes) = self.walk(0, frames, self.boundary);
         self.first = received;
         self.boundary -= bytes;
         self.written -= bytes;
-        if bytes < self.kept.len() {
-            self.kept.drain(..bytes);
-        } else {
-            self.kept.clear(); // and the ring begins anew: what comes next lies in one piece
-            self.kept.shrink_to(RETAINED_BYTES);
+        self.gone += bytes;
+        if self.gone > self.kept().len() {
+            self.bytes.drain(..self.gone);
+            self.gone = 0;
         }
         Ok(bytes)
+    }
+
+    /// Gives memory back of which less than half was used since the last time. Called now and then, so that steady
+    /// traffic allocates nothing, and a lane that has fallen silent holds on to nothing.
+    pub fn trim(&mut self) {
+        let peak = self.peak.max(self.bytes.len());
+        if self.bytes.capacity() / 2 > peak {
+            self.bytes.shrink_to(peak);
+        }
+        self.peak = self.bytes.len();
     }
 
     /// Nothing of what is kept was written, to the connection that comes.
@@ -121,25 +128,25 @@ impl Lane {
     /// they were, and where the last of them ends.
     #[inline]
     fn walk(&self, from: usize, most: u32, until: usize) -> (u32, usize) {
-        let (front, back) = self.kept.as_slices();
-        let until = until.min(self.kept.len());
+        let kept = self.kept();
+        let until = until.min(kept.len());
         let (mut frames, mut end) = (0, from);
-        while frames < most && end + LENGTH_BYTES <= until {
-            let byte = |at: usize| match front.get(at) {
-                Some(byte) => *byte,
-                None => back[at - front.len()],
+        while frames < most && end < until {
+            let Some(&[a, b, c]) = kept[end..until].first_chunk::<LENGTH_BYTES>() else {
+                break;
             };
-            let length = match front.get(end..end + LENGTH_BYTES) {
-                Some(&[a, b, c]) => [0, a, b, c],
-                _ => [0, byte(end), byte(end + 1), byte(end + 2)],
-            };
-            let next = end + LENGTH_BYTES + u32::from_be_bytes(length) as usize;
+            let next = end + LENGTH_BYTES + u32::from_be_bytes([0, a, b, c]) as usize;
             if next > until {
                 break;
             }
             (frames, end) = (frames + 1, next);
         }
         (frames, end)
+    }
+
+    #[inline]
+    fn kept(&self) -> &[u8] {
+        &self.bytes[self.gone..]
     }
 }
 
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_apart_wherever_the_ring_begins() {
+    fn frames_are_told_apart_wherever_the_first_begins() {
         let mut lane = Lane::default();
         let mut expected = Vec::new();
         let (mut out, mut acknowledged) = (Vec::new(), 0);
@@ -182,9 +189,9 @@ mod tests {
         assert_eq!(out, expected);
         assert_eq!((lane.whole, lane.has_begun()), (1000, false));
         assert!(
-            lane.kept.capacity() < expected.len() / 10,
+            lane.bytes.capacity() < expected.len() / 10,
             "{}",
-            lane.kept.capacity()
+            lane.bytes.capacity()
         );
     }
 
@@ -225,16 +232,26 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_lane_holds_on_to_little() {
+    fn a_lane_that_fell_silent_holds_on_to_nothing() {
         let mut lane = Lane::default();
-        for _ in 0..100 {
-            lane.push(&frame(10_000), &[]);
+        for acknowledged in [100, 200] {
+            for _ in 0..100 {
+                lane.push(&frame(10_000), &[]);
+            }
+            while lane.has_more() {
+                write(&mut lane, usize::MAX);
+            }
+            assert_eq!(lane.acknowledge(acknowledged), Ok(1_000_300));
+            lane.trim();
+            assert!(lane.bytes.capacity() >= 1_000_300, "it is used");
         }
-        while lane.has_more() {
-            write(&mut lane, usize::MAX);
-        }
-        assert!(lane.kept.capacity() >= 1_000_300);
-        assert_eq!(lane.acknowledge(100), Ok(1_000_300));
-        assert!(lane.kept.capacity() <= RETAINED_BYTES);
+        lane.push(&frame(10), &[]);
+        lane.trim();
+        assert!(lane.bytes.capacity() < 1000);
+        assert_eq!(write(&mut lane, usize::MAX), frame(10));
+        lane.acknowledge(201).unwrap();
+        lane.trim();
+        lane.trim();
+        assert_eq!(lane.bytes.capacity(), 0);
     }
 }

@@ -359,6 +359,7 @@ impl Link {
                 if now_ms >= *ping_ms {
                     *ping_ms = now_ms + self.limits.ping_ms;
                     self.own.ping_due = true;
+                    self.lanes.iter_mut().for_each(Lane::trim);
                 }
                 if now_ms >= self.silent_ms() {
                     return Verdict::Silent;

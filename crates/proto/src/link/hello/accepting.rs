@@ -116,14 +116,13 @@ impl Accepting {
         }
         let mut fields = message.fields();
         let Some(peer) = &self.peer else {
-            let greeting = match fields.greeting(&self.identity)? {
+            let greeting = match fields.greeting(&self.identity, 0)? {
                 Ok(greeting) => greeting,
                 Err(reason) => {
                     self.refuse(reason, out);
                     return refused(reason, By::Us);
                 }
             };
-            fields.end()?;
             self.said.extend(message.bytes);
             self.answer(greeting.link, out);
             self.peer = Some(greeting);

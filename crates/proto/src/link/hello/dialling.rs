@@ -133,7 +133,7 @@ impl Dialling {
                 resumed,
             });
         }
-        let greeting = match fields.greeting(&self.identity)? {
+        let greeting = match fields.greeting(&self.identity, PROOF_BYTES)? {
             Ok(greeting) => greeting,
             Err(reason) => {
                 self.refuse(reason, out);
@@ -141,7 +141,6 @@ impl Dialling {
             }
         };
         let claim = fields.take(PROOF_BYTES)?;
-        fields.end()?;
         self.said.extend(&message.bytes[..consumed - PROOF_BYTES]);
         let proved = proof(&self.identity, ACCEPT_LABEL, &self.said).verify_slice(claim);
         self.said.extend(claim);

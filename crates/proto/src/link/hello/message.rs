@@ -139,8 +139,12 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Up to the proof. `Err` in `Ok`: the reason why it is to be refused.
-    pub fn greeting(&mut self, own: &Identity) -> Result<Result<PeerHello, Reason>, WireError> {
+    /// All but what stands `behind` it, in bytes. `Err` in `Ok`: the reason why it is to be refused.
+    pub fn greeting(
+        &mut self,
+        own: &Identity,
+        behind: usize,
+    ) -> Result<Result<PeerHello, Reason>, WireError> {
         if self.take(MAGIC.len())? != MAGIC {
             return Err(WireError::BadMagic);
         }
@@ -151,17 +155,20 @@ impl<'a> Fields<'a> {
         let cluster = self.name()?;
         let node = self.name()?.to_owned();
         let generation = u64::from_be_bytes(self.array()?);
-        let roles = self.byte()?;
+        let roles = Roles::from_bits(self.byte()?).ok_or(WireError::BadHandshake)?;
         let schema = u64::from_be_bytes(self.array()?);
         let link = u64::from_be_bytes(self.array()?);
         self.take(NONCE_BYTES)?;
+        if self.rest.len() != behind {
+            return Err(WireError::BadHandshake);
+        }
         if cluster != own.cluster {
             return Ok(Err(Reason::Cluster));
         }
         Ok(Ok(PeerHello {
             node,
             generation,
-            roles: Roles::from_bits(roles).ok_or(WireError::BadHandshake)?,
+            roles,
             schema,
             link,
         }))

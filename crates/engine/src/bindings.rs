@@ -1,0 +1,158 @@
+//! Who owns a session of a client of ours: its home, and the spaces and services that it is attached to.
+//!
+//! Invariants: place 0 is the home. While a place is held, nothing that its client sends is decoded, so what
+//! is held lies in the client's own socket. Each place is a state machine of photinus_proto's
+//! (`binding`): what it says is carried out by `reactor/binding.rs` and nobody else.
+
+use crate::handle::Handle;
+use crate::remote::HOME;
+use photinus_proto::binding::Binding;
+use photinus_proto::bluenet::control::Tag;
+
+/// A home and eight attachments: what a player is in at once (a place, its chat, a market) with room to spare.
+pub const BINDINGS: usize = 9;
+
+/// Somewhere that a session can be bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// `Handle::NONE`: this node.
+    pub link: Handle,
+    pub target: u32,
+    /// Whose routes are its, at its node.
+    pub class: u32,
+}
+
+impl Place {
+    /// This node itself, as a home.
+    pub const HERE: Place = Place {
+        link: Handle::NONE,
+        target: HOME,
+        class: 0,
+    };
+
+    #[inline]
+    pub fn is_here(self) -> bool {
+        self.link == Handle::NONE
+    }
+}
+
+pub struct Bindings {
+    bound: Vec<Option<Bound>>,
+    /// Places that are held, and those whose owner has said that its budget is used up: a bit each.
+    held: u16,
+    full: u16,
+    /// The application of this node was told of it, and lets go of it at its end.
+    pub known_here: bool,
+    /// `session.data` as its home has told it last.
+    pub data: Box<[u8]>,
+    /// The client's, for its owners.
+    pub address: Box<str>,
+}
+
+pub struct Bound {
+    pub machine: Binding<Place>,
+    /// Who asked for what is under way: the place it spoke from, and its number for it.
+    pub asked: Option<(u8, u32)>,
+}
+
+impl Bound {
+    pub fn new(place: Place, asked: Option<(u8, u32)>) -> Bound {
+        Bound {
+            machine: Binding::new(place, 1),
+            asked,
+        }
+    }
+}
+
+impl Bindings {
+    pub fn new(home: Place, address: &str) -> Bindings {
+        Bindings {
+            bound: vec![Some(Bound::new(home, None))],
+            held: 0,
+            full: 0,
+            known_here: home.is_here(),
+            data: Box::default(),
+            address: address.into(),
+        }
+    }
+
+    #[inline]
+    pub fn at(&self, slot: u8) -> Option<&Bound> {
+        self.bound.get(usize::from(slot))?.as_ref()
+    }
+
+    pub fn at_mut(&mut self, slot: u8) -> Option<&mut Bound> {
+        self.bound.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// Places that are taken.
+    pub fn slots(&self) -> impl Iterator<Item = (u8, &Bound)> {
+        let slots = self.bound.iter().enumerate();
+        slots.filter_map(|(slot, bound)| Some((slot as u8, bound.as_ref()?)))
+    }
+
+    /// Takes a free place for an attachment. `None`: there is none.
+    pub fn attach(&mut self, bound: Bound) -> Option<u8> {
+        let free = (1..BINDINGS).find(|&slot| self.bound.get(slot).is_none_or(Option::is_none))?;
+        if self.bound.len() <= free {
+            self.bound.resize_with(free + 1, || None);
+        }
+        self.bound[free] = Some(bound);
+        Some(free as u8)
+    }
+
+    /// Frees a place.
+    pub fn detach(&mut self, slot: u8) -> Option<Bound> {
+        self.let_go(slot);
+        self.bound.get_mut(usize::from(slot))?.take()
+    }
+
+    fn let_go(&mut self, slot: u8) {
+        self.held &= !(1 << slot);
+        self.full &= !(1 << slot);
+    }
+
+    pub fn hold(&mut self, slot: u8, held: bool) {
+        self.held = self.held & !(1 << slot) | u16::from(held) << slot;
+    }
+
+    pub fn set_full(&mut self, slot: u8, full: bool) {
+        self.full = self.full & !(1 << slot) | u16::from(full) << slot;
+    }
+
+    /// Its client is not read now.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.held | self.full != 0
+    }
+
+    /// The place that is meant, and who of that node, by what an owner says under this tag. `None`: it is
+    /// nobody's who is bound to it.
+    #[inline]
+    pub fn owner(&self, link: Handle, tag: Tag) -> Option<(u8, Place)> {
+        let slot = tag.slot()?;
+        let place = self.at(slot)?.machine.owner(tag.epoch())?;
+        (place.link == link).then_some((slot, place))
+    }
+
+    /// Whether what an owner sends under this tag reaches the client.
+    #[inline]
+    pub fn delivers(&self, link: Handle, tag: Tag) -> bool {
+        self.owner(link, tag).is_some_and(|(slot, place)| {
+            let bound = self.at(slot);
+            bound.is_some_and(|of| of.machine.delivers(place, tag.epoch()))
+        })
+    }
+
+    /// All of the places that are bound, or to be, each with where that is.
+    pub fn places(&self) -> impl Iterator<Item = (u8, Place)> + '_ {
+        let slots = self.slots();
+        slots.flat_map(|(slot, of)| of.machine.owners().map(move |place| (slot, place)))
+    }
+
+    /// Who has what is bound now, with the tag under which they know it.
+    pub fn owners(&self) -> impl Iterator<Item = (Tag, Place)> + '_ {
+        let slots = self.slots();
+        slots.filter_map(|(slot, of)| Some((Tag::new(slot, of.machine.epoch()), of.machine.at()?)))
+    }
+}

@@ -1,0 +1,208 @@
+//! A session whose client is at another node's proxy, as its owner knows it.
+
+use crate::handle::Handle;
+use crate::outbox::FormatSet;
+use crate::shared::format_of;
+use photinus_proto::bluenet::control::Tag;
+use photinus_proto::codec::Protocol;
+
+pub struct Remote {
+    /// The link over which its client is reached.
+    pub link: Handle,
+    /// The session's handle there.
+    pub theirs: Handle,
+    bindings: Vec<Bound>,
+}
+
+/// What of this node a session is bound to.
+struct Bound {
+    /// Under which that is known at the proxy.
+    tag: Tag,
+    target: u32,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It was announced, and has not been answered: packets come, and nothing is said to the client.
+    Arriving,
+    Speaks,
+    /// Its state was given away: neither is so. It may come back under another tag.
+    Left,
+}
+
+/// The target that stands for the application of a node, as a home.
+pub const HOME: u32 = 0;
+
+impl Remote {
+    pub fn new(link: Handle, theirs: Handle) -> Remote {
+        Remote {
+            link,
+            theirs,
+            bindings: Vec::new(),
+        }
+    }
+
+    pub fn arrive(&mut self, tag: Tag, target: u32) {
+        self.bindings.push(Bound {
+            tag,
+            target,
+            stage: Stage::Arriving,
+        });
+    }
+
+    /// What is sent to the session goes out under this tag from now on. `false`: there is no such.
+    pub fn speak(&mut self, tag: Tag) -> bool {
+        if self.target(tag).is_none() {
+            return false;
+        }
+        // An earlier time of the same has been told to the end by now.
+        self.bindings
+            .retain(|of| of.tag.slot() != tag.slot() || of.tag == tag || of.stage != Stage::Left);
+        self.set(tag, Stage::Speaks);
+        true
+    }
+
+    pub fn leave(&mut self, tag: Tag) {
+        self.set(tag, Stage::Left);
+    }
+
+    /// It was not taken, and is gone; or it was not let go, and comes back under another tag.
+    pub fn refuse(&mut self, tag: Tag) {
+        let arriving = |of: &Bound| of.tag == tag && of.stage == Stage::Arriving;
+        self.bindings.retain(|of| !arriving(of));
+        self.leave(tag);
+    }
+
+    fn set(&mut self, tag: Tag, stage: Stage) {
+        for of in self.bindings.iter_mut().filter(|of| of.tag == tag) {
+            of.stage = stage;
+        }
+    }
+
+    /// What was bound under this tag.
+    pub fn unbind(&mut self, tag: Tag) -> Option<u32> {
+        let at = self.bindings.iter().position(|of| of.tag == tag)?;
+        Some(self.bindings.remove(at).target)
+    }
+
+    /// What takes packets under this tag.
+    #[inline]
+    pub fn target(&self, tag: Tag) -> Option<u32> {
+        let found = self.bindings.iter().find(|of| of.tag == tag);
+        found
+            .filter(|of| of.stage != Stage::Left)
+            .map(|of| of.target)
+    }
+
+    /// Whether this takes packets.
+    #[inline]
+    pub fn is_bound_to(&self, target: u32) -> bool {
+        let mut takes = self.bindings.iter().filter(|of| of.stage != Stage::Left);
+        takes.any(|of| of.target == target)
+    }
+
+    /// The tag that what is sent to it bears.
+    #[inline]
+    pub fn tag(&self) -> Option<Tag> {
+        let speaks = self.bindings.iter().find(|of| of.stage == Stage::Speaks);
+        speaks.map(|of| of.tag)
+    }
+
+    /// Any of its tags, for what is said of the session and not to it.
+    pub fn any_tag(&self) -> Option<Tag> {
+        self.tag().or(self.bindings.first().map(|of| of.tag))
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.bindings.is_empty()
+    }
+}
+
+/// What a client speaks, in a byte: the place of its protocol's name, and its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoken(u8);
+
+const NAMES: [&str; 5] = ["length", "firefly", "pomelo", "photinus", "plain"];
+/// Marks the number of what is spoken among those of listeners.
+const REMOTE: u16 = 1 << 15;
+
+impl Spoken {
+    pub fn of(protocol: &Protocol) -> Spoken {
+        let name = protocol.name();
+        let place = NAMES.iter().position(|of| *of == name).unwrap_or(0) as u8;
+        Spoken(place << 1 | u8::from(format_of(protocol) == FormatSet::JSON))
+    }
+
+    /// `None`: there is no such protocol.
+    pub fn from_byte(byte: u8) -> Option<Spoken> {
+        (usize::from(byte >> 1) < NAMES.len()).then_some(Spoken(byte))
+    }
+
+    pub fn byte(self) -> u8 {
+        self.0
+    }
+
+    pub fn name(self) -> &'static str {
+        NAMES[usize::from(self.0 >> 1)]
+    }
+
+    pub fn format(self) -> FormatSet {
+        match self.0 & 1 {
+            0 => FormatSet::MSGPACK,
+            _ => FormatSet::JSON,
+        }
+    }
+
+    /// Stands where a listener's number would, of a session that has none here.
+    pub fn as_listener(self) -> u16 {
+        REMOTE | u16::from(self.0)
+    }
+
+    /// `None`: it is a listener's number.
+    pub fn from_listener(listener: u16) -> Option<Spoken> {
+        let byte = u8::try_from(listener & !REMOTE).ok()?;
+        (listener & REMOTE != 0)
+            .then(|| Spoken::from_byte(byte))
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spoken_fits_a_byte() {
+        for (name, format) in [
+            ("pomelo", FormatSet::JSON),
+            ("photinus", FormatSet::MSGPACK),
+        ] {
+            let protocol = Protocol::from_options(name, &[], 1024).unwrap();
+            let spoken = Spoken::of(&protocol);
+            assert_eq!((spoken.name(), spoken.format()), (name, format));
+            assert_eq!(Spoken::from_byte(spoken.byte()), Some(spoken));
+            assert_eq!(Spoken::from_listener(spoken.as_listener()), Some(spoken));
+        }
+        assert_eq!(Spoken::from_byte(255), None);
+        assert_eq!(Spoken::from_listener(3), None);
+    }
+
+    #[test]
+    fn it_speaks_between_its_arrival_and_its_leave() {
+        let (first, second) = (Tag::new(0, 1), Tag::new(0, 3));
+        let mut remote = Remote::new(Handle(1), Handle(2));
+        remote.arrive(first, HOME);
+        assert_eq!((remote.target(first), remote.tag()), (Some(HOME), None));
+        assert!(remote.speak(first));
+        assert_eq!(remote.tag(), Some(first));
+        remote.leave(first);
+        assert_eq!((remote.target(first), remote.tag()), (None, None));
+        assert!(!remote.is_bound_to(HOME) && !remote.is_free());
+        remote.arrive(second, HOME);
+        assert!(!remote.speak(first) && remote.speak(second));
+        assert_eq!(remote.unbind(first), None, "an earlier time of the same");
+        assert_eq!(remote.unbind(second), Some(HOME));
+        assert!(remote.is_free());
+    }
+}
