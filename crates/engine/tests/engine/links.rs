@@ -32,7 +32,7 @@ fn frames_cross_both_ways() {
             panic!("{:?}", node.frames);
         };
         assert_eq!((frame.handle, &frame.body[..]), (link, body));
-        assert_eq!((frame.id, frame.number), (7, 9));
+        assert_eq!((frame.id, frame.number), (7, 0));
         assert_eq!(frame.route, Kind::Service as u32 | (priority as u32) << 3);
         let [up] = &node.events[..] else {
             panic!("{:?}", node.events);
@@ -84,7 +84,7 @@ fn what_is_cut_again_and_again_loses_doubles_and_reorders_nothing() {
     // Statistics are a little behind.
     b.wait("the report", |of| {
         let reports = of.engine.links();
-        reports[0].connected && reports[0].frames_in == 4 * u64::from(FRAMES)
+        reports[0].connected && reports[0].frames_in >= 4 * u64::from(FRAMES)
     });
     let [report] = &b.engine.links()[..] else {
         panic!("{:?}", b.engine.links());
@@ -428,7 +428,7 @@ fn who_acknowledges_what_was_never_sent_is_lost() {
     let mut other = Link::new(LinkLimits::default(), 0);
     other.handle_connected([0; 4], 0).unwrap();
     other
-        .push(Header::new(Kind::Node, Priority::Usual, 1, 1), &[b"x"])
+        .push(Header::new(Kind::Node, Priority::Bulk, 1, 1), &[b"x"])
         .unwrap();
     let frame = other.poll_write(0).to_vec();
     let mut link = Link::new(LinkLimits::default(), 0);
