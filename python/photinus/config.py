@@ -134,6 +134,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Milliseconds in which a handshake must be done."""
     frame_ms: Milliseconds | UnsetType = UNSET
     """Milliseconds in which a frame, once begun, must be whole."""
+    link_kept_bytes: Bytes | UnsetType = UNSET
+    """Bytes that a link to another node keeps, until that node is known to have them; above it the node is lost."""
+    link_frame_bytes: Bytes | UnsetType = UNSET
+    """Bytes of the longest frame between nodes."""
+    link_silence_ms: Milliseconds | UnsetType = UNSET
+    """Milliseconds of silence after which a node is lost."""
+    link_ping_ms: Milliseconds | UnsetType = UNSET
+    """Milliseconds between two pings of a link."""
     linger_ms: Milliseconds | UnsetType = UNSET
     """Milliseconds that a client has to read what was sent to it last."""
 

@@ -130,16 +130,17 @@ pub const LINK_ACK_BYTES: usize = 128 << 10;
 /// quarter more or less, so that not all come back at once. A node that is there again is found within a second.
 pub const LINK_BACK_OFF_MS: u64 = 50;
 pub const LINK_BACK_OFF_MOST_MS: u64 = 1_000;
-/// A link's connection that has lasted so long is replaced at once when it breaks; before, whoever welcomes us and
-/// breaks off is asked again no quicker than one who refuses.
+/// A link's connection that has lasted so long is replaced at once when it breaks; one that was of any use, after the
+/// least wait; whoever welcomes us and says nothing is asked again no quicker than one who refuses.
 pub const LINK_STEADY_MS: u64 = 1_000;
 /// A link is looked at again after this when nothing was heard of it, but something is there that was not read.
 pub const LINK_LOOK_MS: u64 = 100;
 /// How much of one link is written in one turn; then everybody else has a turn.
 pub const LINK_BYTES_A_TURN: usize = 1 << 20;
-/// Each of a link connection's two buffers in the system: what is in there cannot be overtaken. 256 KiB are two
-/// milliseconds of a gigabit, which is more than a round trip between machines that are near each other.
-pub const LINK_SOCKET_BYTES: i32 = 256 << 10;
+/// Each of a link connection's two buffers in the system: what is in there cannot be overtaken. 128 KiB are a
+/// millisecond of a gigabit, which is more than a round trip between machines that are near each other; and a frame of
+/// high priority on a link that is full waited a third as long as with the system's own sizes, at the same rate.
+pub const LINK_SOCKET_BYTES: i32 = 128 << 10;
 /// What may wait there that was not sent yet. 32 KiB: a quarter of a millisecond of a gigabit, so that the wire never
 /// runs dry while the reactor is woken.
 pub const LINK_UNSENT_BYTES: i32 = 32 << 10;

@@ -47,6 +47,8 @@ pub struct Linked {
     pub connection: u32,
     /// Since when it has that.
     pub connected_ms: u64,
+    /// Something came over it since.
+    pub heard: bool,
     /// The dial that keeps it; `None`: the other end dials.
     pub dial: Option<u32>,
     /// `link_up` was called: `link_lost` will be.

@@ -4,7 +4,7 @@ use photinus_engine::engine::Engine;
 use photinus_engine::histogram::{Histogram, Snapshot};
 use photinus_engine::statistics::Count;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 #[derive(Default)]
 pub struct Loop {
@@ -57,7 +57,7 @@ impl Loop {
     }
 }
 
-/// `{"engine": {...}, "wire_errors": {...}, "loop": {...}, "queues": {...}, "stages": {...}}`.
+/// `{"engine": {...}, "wire_errors": {...}, "links": [...], "loop": {...}, "queues": {...}, "stages": {...}}`.
 pub fn shown<'py>(
     py: Python<'py>,
     engine: &Engine,
@@ -74,6 +74,7 @@ pub fn shown<'py>(
     };
     section("engine", &mut engine.counts().into_iter())?;
     section("wire_errors", &mut engine.wire_errors().into_iter())?;
+    all.set_item("links", links(py, engine)?)?;
     section("loop", &mut of_loop.each().into_iter())?;
     let queues = [
         (
@@ -95,6 +96,34 @@ pub fn shown<'py>(
         stages.set_item(name, histogram(py, &snapshot)?)?;
     }
     all.set_item("stages", stages)?;
+    Ok(all)
+}
+
+fn links<'py>(py: Python<'py>, engine: &Engine) -> PyResult<Bound<'py, PyList>> {
+    let all = PyList::empty(py);
+    for of in engine.links() {
+        let shown = PyDict::new(py);
+        shown.set_item("node", &*of.node)?;
+        shown.set_item("generation", of.generation)?;
+        shown.set_item("reactor", of.reactor)?;
+        shown.set_item("dialled", of.dialled)?;
+        shown.set_item("connected", of.connected)?;
+        shown.set_item("round_trip_us", of.round_trip_us)?;
+        for (name, value) in [
+            ("kept_bytes", of.kept_bytes),
+            ("frames_in", of.frames_in),
+            ("frames_out", of.frames_out),
+            ("bytes_in", of.bytes_in),
+            ("bytes_out", of.bytes_out),
+            ("resent", of.resent),
+            ("dropped", of.dropped),
+            ("cuts", of.cuts),
+            ("dials", of.dials),
+        ] {
+            shown.set_item(name, value)?;
+        }
+        all.append(shown)?;
+    }
     Ok(all)
 }
 

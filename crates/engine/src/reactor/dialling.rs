@@ -202,12 +202,14 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// A link's connection has ended: the next one, at once if that one has lasted.
-    pub(super) fn dial_back(&mut self, number: u32, connected_ms: u64) {
+    /// A link's connection has ended: the next one, at once if that one has lasted, and soon if it was of any use.
+    pub(super) fn dial_back(&mut self, number: u32, heard: bool, connected_ms: u64) {
         let steady = self.now_ms >= connected_ms + LINK_STEADY_MS;
         if let Some(dial) = self.links.dial_mut(number) {
-            if steady {
-                dial.wait_ms = 0;
+            match (heard, steady) {
+                (true, true) => dial.wait_ms = 0,
+                (true, false) => dial.wait_ms = LINK_BACK_OFF_MS,
+                (false, _) => {}
             }
             self.dial_later(number);
         }

@@ -68,7 +68,7 @@ impl<B: Back> Reactor<B> {
         if let Some(linked) = self.links.get_mut(slot) {
             linked.link.set_clock_us(told / 1000);
         }
-        let mut frames = 0;
+        let (begin, mut frames) = (*from, 0);
         let need = loop {
             let linked = self.links.get_mut(slot);
             let Some(linked) = linked.filter(|of| of.connection == at && of.end.is_none()) else {
@@ -93,6 +93,9 @@ impl<B: Back> Reactor<B> {
                 }
             }
         };
+        if let Some(linked) = self.links.get_mut(slot) {
+            linked.heard |= *from > begin;
+        }
         self.statistics.counts.link_frames_in.add(frames);
         // An acknowledgement or an answer to a ping may be due.
         self.links.queue(slot);
@@ -178,12 +181,13 @@ impl<B: Back> Reactor<B> {
             }
             Tie::Link(slot) => {
                 let linked = self.links.get(slot).filter(|of| of.connection == at);
-                let Some((dial, connected)) = linked.map(|of| (of.dial, of.connected_ms)) else {
+                let Some(linked) = linked else {
                     return;
                 };
+                let (dial, heard, since) = (linked.dial, linked.heard, linked.connected_ms);
                 self.cut_link(slot);
                 if let Some(number) = dial {
-                    self.dial_back(number, connected);
+                    self.dial_back(number, heard, since);
                 }
             }
         }

@@ -134,7 +134,7 @@ impl Node {
         found.unwrap_or_else(|| panic!("no count {name}")).1
     }
 
-    /// A frame to a service of the other end's.
+    /// A frame to a service of the other end's, from no session: it is for the application.
     pub fn push(&mut self, link: Handle, priority: Priority, payload: &[u8]) {
         let action = Action::Frame {
             link,
@@ -142,7 +142,7 @@ impl Node {
             priority,
             request: false,
             destination: 7,
-            source: 9,
+            source: 0,
         };
         self.out.push(action, payload);
     }
