@@ -2,7 +2,7 @@
 import asyncio
 import contextvars
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
@@ -79,6 +79,20 @@ class Engine:
         context: contextvars.Context,
         caught_up: Callable[[Any], object] | None = None,
     ) -> None: ...
+    def join(self, cluster: str, node: str, roles: int, secret: bytes, *, schema: int = 0) -> None: ...
+    def dial(self, node: str, url: str) -> None: ...
+    def hang_up(self, node: str) -> None: ...
+    def send_frame(
+        self,
+        link: int,
+        kind: int,
+        destination: int,
+        source: int,
+        body: bytes,
+        *,
+        priority: int = 1,
+        request: bool = False,
+    ) -> None: ...
     def set_certificates(
         self,
         certificate: bytes,
@@ -118,6 +132,12 @@ class Engine:
     def sessions(self, *, idle: bool = False) -> list[Session]: ...
     # Tasks in all but their class: `HandlerTask` in crates/native/src/task.rs.
     def suspended(self, *, closing: bool = False) -> list[asyncio.Task[Any]]: ...
+    def run(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: contextvars.Context,
+        done: Callable[[BaseException | None, Any], object],
+    ) -> asyncio.Task[Any] | None: ...
     def close_sessions(self, reason: str, done: Callable[[], object]) -> None: ...
     def shut_down(self) -> None: ...
     def release(self) -> None: ...

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from . import engine as engines
 from .app import App, AppHook, Reporter
 from .certificates import LOOK_SECONDS, Certificates
+from .cluster.node import Cluster
 from .config import Config
 from .engine import Engine, Handler
 from .engine import Session as NativeSession
@@ -68,6 +69,8 @@ class Node:
         self._attached = engine is not None
         self._detach: Callable[[], None] | None = None
         self._watch = watch
+        self._config = config
+        self._cluster: Cluster | None = None
         self._tasks: Tasks | None = None
         self._declared: list[asyncio.Task[Any]] = []
         self._serving = False
@@ -77,6 +80,7 @@ class Node:
         """Attempts to `replace` the App that came to nothing; counted by whoever made them."""
         self._handler_errors = 0
         self._hook_errors = 0
+        self._call_errors = 0
         self._refused = 0
         self._bad_messages = 0
 
@@ -105,6 +109,7 @@ class Node:
         self.scope.add(self.engine)
         self.scope.add(self.app)
         self.engine.owner = self.scope
+        self._cluster = self._join(loop)
         self._install(self.app, table, loop)
         self.scope.register()
         try:
@@ -112,6 +117,7 @@ class Node:
                 self._detach = engines.attach(self.engine, loop)
             self.certificates.load()
             self.addresses = tuple(self._bind(url) for url in self._listen)
+            self._cluster.start()
             await self._started(loop)
             self.engine.start()
             if self.certificates.given:
@@ -136,6 +142,8 @@ class Node:
             if self._serving:
                 await self._stopping()
         finally:
+            if self._cluster is not None and self._serving:
+                await self._cluster.stop()
             await engines.stop(self.engine, timeout=timeout)
             if self._tasks is not None:
                 await self._tasks.stop(max(timeout, engines.GOODBYE_SECONDS))
@@ -174,6 +182,8 @@ class Node:
             if session in idle:
                 session.data = data
         if app is not self.app:
+            if self._cluster is not None:
+                self._cluster.instances.replace(app.callees)
             self.scope.replace(self.app, app)
             self.app = app
         self._reloads = number = self._reloads + 1
@@ -190,6 +200,7 @@ class Node:
         app = {
             "handler_errors": self._handler_errors,
             "hook_errors": self._hook_errors,
+            "call_errors": self._call_errors,
             "refused": self._refused,
             "bad_messages": self._bad_messages,
             "reloads": self._reloads,
@@ -197,7 +208,21 @@ class Node:
             "players": len(self.players),
             "tasks": {} if self._tasks is None else self._tasks.statistics(),
         }
-        return {**self.engine.statistics(), "app": app}
+        cluster = {} if self._cluster is None else self._cluster.statistics()
+        return {**self.engine.statistics(), **cluster, "app": app}
+
+    def _join(self, loop: asyncio.AbstractEventLoop) -> Cluster:
+        cluster = Cluster(
+            self.name,
+            self._config,
+            self.app.callees,
+            self.engine,
+            loop=loop,
+            context=self.scope.context,
+            failed=self._call_failed,
+        )
+        self.scope.add(cluster.calls)
+        return cluster
 
     def _running(self) -> Tasks | None:
         return self._tasks if self._serving and not self._stopped else None
@@ -336,6 +361,12 @@ class Node:
         _log.error(
             "the after hook at %s failed for session %s, route %r", hook.place, session.address, route, exc_info=error
         )
+        if self._watch is not None:
+            self._watch(error)
+
+    def _call_failed(self, what: str, error: BaseException) -> None:
+        self._call_errors += 1
+        _log.error("%s failed", what, exc_info=error)
         if self._watch is not None:
             self._watch(error)
 

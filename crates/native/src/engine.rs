@@ -2,6 +2,7 @@
 
 use crate::asyncio::OwnLoop;
 use crate::cork::Cork;
+use crate::coroutine;
 use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
@@ -446,6 +447,30 @@ impl Engine {
             .into_iter()
             .filter_map(task)
             .collect()
+    }
+
+    /// Makes the first step of a coroutine at once, in this context, and the later ones as asyncio's tasks
+    /// do. `done(error, value)` is called when it is through, with None for what there is not. Gives the
+    /// task if the coroutine is suspended, to be held by the caller until then.
+    ///
+    /// Call it where no task is running: from a callback of the loop, or of the engine.
+    fn run<'py>(
+        slf: &Bound<'py, Self>,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+        done: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, HandlerTask>>> {
+        let engine = slf.get();
+        let Some(installed) = engine.installed(slf.py()) else {
+            return Err(PyRuntimeError::new_err("run: call install first"));
+        };
+        let call = dispatch::Call {
+            py: slf.py(),
+            owner: slf,
+            engine,
+            installed: &installed,
+        };
+        coroutine::run(&call, coroutine, context, done)
     }
 
     /// Accepts no more, ends every session with this reason, and calls `done` when none is left.
