@@ -93,6 +93,12 @@ class Pair:
         if not self.held:
             self._carry_soon(half)
 
+    async def feed(self, half: Half, request: bool, body: bytes) -> None:
+        """These bytes come to that half, whoever sent them."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(half.calls.handle_frame, LINK, 4, request, 0, 0, body, context=half.scope.context)
+        await self.cluster.settle()
+
     def _carry_soon(self, half: Half) -> None:
         other = self.right if half is self.left else self.left
 

@@ -492,7 +492,12 @@ class Calls:
             return
         context = self._context.copy()
         context.run(_running.set, running)
-        task = self._run(entry.method(*decoded), context, running)
+        try:
+            work = entry.method(*decoded)
+        except Exception as error:  # noqa: BLE001 - a decorator's, or the like: it is the caller's to hear
+            self._told(running, error)
+            return
+        task = self._run(work, context, running)
         if task is not None:
             running.task = task
             running.peer.running[running.number or running] = running

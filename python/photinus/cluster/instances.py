@@ -8,6 +8,7 @@ when `close` is through. What is held is let go in one step, so that nothing ove
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from enum import Enum
@@ -94,7 +95,8 @@ class Instances:
             if isinstance(service, BaseException):
                 ready(service)
                 return
-            entry = Entry(getattr(service, name), method.decode, _encode, f"{address}.{name}")
+            bound = _positional(getattr(service, name), method.shape.signature)
+            entry = Entry(bound, method.decode, _encode, f"{address}.{name}")
             instance = self._instances.get(address)
             if instance is not None and instance.service is service and instance.state is State.OPEN:
                 if target not in self.entries:
@@ -187,7 +189,8 @@ class Instances:
     def _class(self, address: str) -> type[Service]:
         name = _class_name(address)
         found = self._classes.get(name)
-        if found is None:
+        # A name alone is no address.
+        if found is None or len(address) < len(name) + 2:
             raise NoSuchCall(f"{address}: {self._node} has no service or space {name}")
         return found
 
@@ -244,3 +247,16 @@ class Instances:
 
 def _class_name(address: str) -> str:
     return address.replace("@", "/").partition("/")[0]
+
+
+def _positional(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """The method as it is called from elsewhere: with all arguments in their order."""
+    named = [each.name for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
+    if not named:
+        return method
+    first = len(signature.parameters) - len(named)
+
+    def call(*arguments: Any) -> Any:
+        return method(*arguments[:first], **dict(zip(named, arguments[first:], strict=True)))
+
+    return call
