@@ -13,8 +13,9 @@ from . import engine as engines
 from .app import App, AppHook, Reporter
 from .certificates import LOOK_SECONDS, Certificates
 from .cluster.node import Cluster
-from .config import Config
-from .engine import Engine, Handler
+from .cluster.table import roles as roles_of
+from .config import Config, Role
+from .engine import Engine, Handler, MemoryNetwork
 from .engine import Session as NativeSession
 from .errors import ConfigError, Refused, UsageError
 from .hooks import Hook, around
@@ -211,6 +212,15 @@ class Node:
         cluster = {} if self._cluster is None else self._cluster.statistics()
         return {**self.engine.statistics(), **cluster, "app": app}
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What it does: hold clients, run the game, or both."""
+        return roles_of(self._config)
+
+    def reaches(self, node: str) -> bool:
+        """Whether calls to that node have a link now; its own always have."""
+        return self._cluster is not None and self._cluster.calls.reaches(node)
+
     def _join(self, loop: asyncio.AbstractEventLoop) -> Cluster:
         cluster = Cluster(
             self.name,
@@ -235,6 +245,9 @@ class Node:
         caught_up: Callable[[NativeSession], None] | None = None,
     ) -> None:
         app.seal()
+        cluster = self._cluster
+        if cluster is None:
+            raise UsageError("this node does not run")
         self.engine.install(
             session_type=Session,
             routes={key: self._handler(route, loop) for key, route in table.routes.items()},
@@ -251,6 +264,9 @@ class Node:
             event_loop=loop,
             context=self.scope.context,
             caught_up=caught_up,
+            linked=cluster.linked,
+            unlinked=cluster.calls.unlinked,
+            frames=cluster.calls.handle_frame,
         )
 
     def _handler(self, route: Route, loop: asyncio.AbstractEventLoop) -> Handler:
@@ -409,10 +425,12 @@ def run(
         return runner.run(serve())
 
 
-def engine_for(config: Config, *, memory: bool = False) -> Engine:
-    """An engine with these limits; ConfigError names the one that it does not accept."""
+def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork | None = None, name: str = "") -> Engine:
+    """An engine with these limits; ConfigError names the one that it does not accept. One in memory is alone, or has
+    this name in a network."""
+    limits = config.limits.given()
     try:
-        return Engine(threads=config.engine.threads, memory=memory, limits=config.limits.given())
+        return Engine(threads=config.engine.threads, memory=memory, limits=limits, network=network, name=name)
     except ValueError as error:
         raise ConfigError(f"[limits] {error}") from error
 

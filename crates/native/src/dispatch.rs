@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
 use crate::life::{closed, let_go, opened, resumed};
+use crate::linking;
 use crate::session::{Parked, Session, Waiting};
 use crate::timing::{Quick, Timing};
 use photinus_engine::handle::Handle;
@@ -283,8 +284,17 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
             }
             Ok(false)
         }
-        // The cluster's, which are not there without one.
-        Event::LinkUp | Event::LinkLost | Event::Frame => Ok(false),
+        Event::LinkUp | Event::LinkLost | Event::Frame => {
+            linking::heard(call, batch, item).map(|()| false)
+        }
+        // Not asked for yet by any that is installed.
+        Event::Rehomed
+        | Event::Attached
+        | Event::Fence
+        | Event::Detached
+        | Event::Gone
+        | Event::Done
+        | Event::FromApp => Ok(false),
         Event::Drained => call.engine.reactor_drained(py).map(|()| false),
     }
 }

@@ -20,6 +20,10 @@ pub struct Installed {
     pub resumed: Option<Py<PyAny>>,
     pub closed: Option<Py<PyAny>>,
     pub failed: Py<PyAny>,
+    /// Is told of each new link to another node, of each that is lost, and of what comes over one for Python.
+    pub linked: Option<Py<PyAny>>,
+    pub unlinked: Option<Py<PyAny>>,
+    pub frames: Option<Py<PyAny>>,
     /// Is given each session whose suspended handler is done: that handler may be of replaced code,
     /// and have left the session what the code of now does not know.
     pub caught_up: Option<Py<PyAny>>,
@@ -89,8 +93,8 @@ pub fn table(
             }
         };
         match route.cast::<PyString>() {
-            Ok(name) => table.add_name(name.to_str()?, index as u32),
-            Err(_) => table.add_number(route.extract()?, index as u32),
+            Ok(name) => table.add_name(0, name.to_str()?, index as u32),
+            Err(_) => table.add_number(0, route.extract()?, index as u32),
         }
     }
     Ok((table, handlers))

@@ -15,6 +15,7 @@ mod groups;
 mod handler;
 mod installed;
 mod life;
+mod linking;
 mod memory;
 mod pool;
 mod seats;
@@ -36,7 +37,7 @@ mod _native {
     #[pymodule_export]
     use crate::handler::Handler;
     #[pymodule_export]
-    use crate::memory::MemoryConnection;
+    use crate::memory::{MemoryConnection, MemoryNetwork};
     #[pymodule_export]
     use crate::session::Session;
 }

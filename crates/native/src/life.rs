@@ -5,6 +5,7 @@ use crate::session::Session;
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
 use photinus_engine::outbox::FormatSet;
+use photinus_engine::remote::Spoken;
 use photinus_engine::shared::format_of;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,8 +14,13 @@ pub fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: Strin
     let py = call.py;
     let made = call.installed.session_type.bind(py).call0()?;
     let session = made.cast_into::<Session>()?;
-    let format = call.engine.inner.shared.listener(usize::from(listener));
-    let format = format.map_or(FormatSet::JSON, |of| format_of(&of.protocol));
+    let format = match Spoken::from_listener(listener) {
+        Some(spoken) => spoken.format(),
+        None => {
+            let listening = call.engine.inner.shared.listener(usize::from(listener));
+            listening.map_or(FormatSet::JSON, |of| format_of(&of.protocol))
+        }
+    };
     session.get().fields.with(py, |fields| {
         fields.engine = Some(call.owner.clone().unbind());
         fields.handle = handle.0;

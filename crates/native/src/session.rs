@@ -148,7 +148,7 @@ impl Session {
     #[getter]
     fn protocol(&self, py: Python<'_>) -> PyResult<&'static str> {
         let listener = self.fields.with(py, |fields| fields.listener);
-        Ok(self.engine(py)?.get().protocol_name(usize::from(listener)))
+        Ok(self.engine(py)?.get().protocol_name(listener))
     }
 
     /// How its typed messages are written: "json" or "msgpack".

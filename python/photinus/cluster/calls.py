@@ -276,6 +276,10 @@ class Calls:
         except msgspec.DecodeError as error:
             raise CallMismatch("bad-result", f"{question.name} of {address}: {error}") from None
 
+    def reaches(self, node: str) -> bool:
+        """Whether there is a link to that node; itself it always reaches."""
+        return node in self._peers
+
     def nodes(self, role: str) -> list[str]:
         """The nodes of that role, as far as there is a link to them, and this one."""
         return sorted(node for node, peer in self._peers.items() if role in peer.roles)
