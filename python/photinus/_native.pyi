@@ -27,6 +27,8 @@ class Session:
     @property
     def id(self) -> int: ...
     @property
+    def origin(self) -> tuple[int, int]: ...
+    @property
     def address(self) -> str: ...
     @property
     def protocol(self) -> str: ...
@@ -54,6 +56,7 @@ class Handler:
         roles: Sequence[str] | None = None,
         rate: tuple[float, int] | None = None,
         secret: bool = False,
+        of_target: bool = False,
     ) -> Handler: ...
 
 @final
@@ -89,6 +92,8 @@ class Engine:
         linked: Callable[[int, str, int, int], object] | None = None,
         unlinked: Callable[[int, str], object] | None = None,
         frames: Callable[[int, int, bool, int, int, bytes], object] | None = None,
+        bound: Callable[[Any, str, int, int, int, bytes], Any] | None = None,
+        done: Callable[[Any, int, int, str], object] | None = None,
     ) -> None: ...
     def join(self, cluster: str, node: str, roles: int, secret: bytes, *, generation: int, schema: int = 0) -> None: ...
     def dial(self, node: str, url: str) -> None: ...
@@ -105,6 +110,29 @@ class Engine:
         *,
         priority: int = 1,
         request: bool = False,
+    ) -> None: ...
+    def own(
+        self,
+        session: Session,
+        verb: str,
+        payload: bytes,
+        *,
+        tag: int = 0,
+        request: int = 0,
+        slot: int = 0,
+        target: int = 0,
+        class_number: int = 0,
+    ) -> None: ...
+    def send_to(
+        self,
+        link: int,
+        session: int,
+        format: str,
+        route: str | int,
+        message: object,
+        *,
+        droppable: bool = False,
+        secret: bool = False,
     ) -> None: ...
     def set_certificates(
         self,

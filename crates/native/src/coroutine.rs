@@ -197,7 +197,7 @@ fn suspend<'py>(
         .with(py, |state| state.handler = Some(Box::new(handler)));
     session.get().fields.with(py, |fields| {
         fields.busy = true;
-        fields.closing = matches!(purpose, Purpose::Closed);
+        fields.closing = matches!(purpose, Purpose::Closed | Purpose::Gone);
         fields.task = Some(task.clone().unbind());
     });
 }

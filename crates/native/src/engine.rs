@@ -124,7 +124,7 @@ impl Engine {
     /// and when one is done, `caught_up` is given its session before its next packet is handled.
     #[pyo3(signature = (*, session_type, routes, default, opened, resumed, closed, failed, refusals,
                         encoders, event_loop, context, caught_up = None, linked = None, unlinked = None,
-                        frames = None))]
+                        frames = None, bound = None, done = None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "keywords of one call, checked by the type stub"
@@ -147,6 +147,8 @@ impl Engine {
         linked: Option<Py<PyAny>>,
         unlinked: Option<Py<PyAny>>,
         frames: Option<Py<PyAny>>,
+        bound: Option<Py<PyAny>>,
+        done: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let before = self.installed(py);
         let default = default.map(|handler| handler.get().0.clone());
@@ -162,6 +164,8 @@ impl Engine {
             linked,
             unlinked,
             frames,
+            bound,
+            done,
             caught_up,
             refusals: Refusals::by_code(refusals)?,
             encoders: by_format(encoders)?,

@@ -6,6 +6,7 @@
 mod access;
 mod asyncio;
 mod asyncio_tasks;
+mod binding;
 mod cork;
 mod coroutine;
 mod dispatch;

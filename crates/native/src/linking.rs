@@ -193,7 +193,7 @@ fn frame(py: Python<'_>, frames: &Py<PyAny>, batch: &Batch, item: &Item) -> PyRe
 }
 
 /// What one of these raises is a mistake of ours: it must be seen, and must not stop the others.
-fn survive(told: PyResult<Bound<'_, PyAny>>, of: &Py<PyAny>) -> PyResult<()> {
+pub fn survive(told: PyResult<Bound<'_, PyAny>>, of: &Py<PyAny>) -> PyResult<()> {
     let Err(error) = told else {
         return Ok(());
     };
