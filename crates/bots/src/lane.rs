@@ -168,7 +168,8 @@ impl Lanes {
         Ok(())
     }
 
-    fn is_through(&self, index: usize) -> bool {
+    /// Whether its handshakes are done.
+    pub fn is_through(&self, index: usize) -> bool {
         let door = self.lanes[index].door.as_ref();
         door.is_none_or(|door| door.is_open())
     }
