@@ -18,6 +18,11 @@ PLAIN = {
     "photinus-wss": "photinus-tcp",
     "pomelo-zlib": "pomelo-plain",
     "photinus-zlib": "photinus-plain",
+    **{
+        f"{proxy}-busy-{how}": f"{proxy}-idle-python"
+        for proxy in ("photinus", "uvloop")
+        for how in ("python", "pieces")
+    },
 }
 # The shape of a row without what disturbs in the others.
 CALM = "calm"
@@ -32,9 +37,29 @@ EACH = ("asyncio-ssl", "uvloop-ssl")
 UNITS = {
     "echoes_per_s": "1/s",
     "deliveries_per_s": "1/s",
+    "packets_per_s": "1/s",
     "p50_us": "us",
     "p99_us": "us",
     "cpu_us": "us",
+    "proxy_cpu_us": "us",
+    "proxy_cpu_ratio": "x floor",
+    "p99_over_idle": "x the same with an idle Python",
+    "packets_over_idle": "x the same with an idle Python",
+    "cpu_us_per_user_s": "us/s",
+    "cpu_share": "cores",
+    "cpu_over_uvloop_proxy": "x uvloop",
+    "cpu_over_native": "x native",
+    "gil_over_uvloop": "x uvloop",
+    "added_p50_us": "us",
+    "added_p99_us": "us",
+    "asked_p99_us": "us",
+    "delivered": "share",
+    "users_held": "1",
+    "users_over_uvloop": "x uvloop",
+    "load_bound": "1",
+    "cpu_over_local": "x a local broadcast",
+    "calls_per_s": "1/s",
+    "p99_over_calm_call": "x the same without",
     "python_us": "us",
     "gil_us": "us",
     "cpu_ratio": "x floor",
@@ -106,6 +131,13 @@ class Results:
         for key, rounds in list(self._rounds.items()):
             if key.metric == "cpu_us" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
+            if key.metric == "proxy_cpu_us" and key.subject != FLOOR:
+                self._pair(key, rounds, key._replace(subject=FLOOR), "proxy_cpu_ratio")
+            if key.row == "proxy":
+                self._compare_proxies(key, rounds)
+            if key.metric in ("p99_us", "packets_per_s") and key.row == "forward" and key.subject in PLAIN:
+                idle = key._replace(subject=PLAIN[key.subject])
+                self._pair(key, rounds, idle, key.metric.split("_")[0] + "_over_idle")
             if key.metric == "handshakes_per_s" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "handshakes_ratio")
             if key.metric in ("cpu_us", "python_us") and key.subject in PLAIN:
@@ -123,6 +155,18 @@ class Results:
                 self._tail(key, ("uvloop", "photinus-native-led"), "p99_over_best")
             if key.metric == "python_us" and key.subject in ("photinus-async", "photinus-typed"):
                 self._pair(key, rounds, key._replace(subject="photinus-native-led"), "python_over_bytes_us")
+
+    def _compare_proxies(self, key: Key, rounds: dict[int, float]) -> None:
+        uvloop = {
+            "cpu_us_per_user_s": "cpu_over_uvloop_proxy",
+            "gil_us": "gil_over_uvloop",
+            "users_held": "users_over_uvloop",
+        }
+        if key.metric in uvloop and key.subject.startswith("photinus"):
+            busy = "-half-busy" if key.subject.endswith("-half-busy") else ""
+            self._pair(key, rounds, key._replace(subject=f"uvloop{busy}"), uvloop[key.metric])
+        if key.metric == "cpu_us_per_user_s" and key.subject == "photinus":
+            self._pair(key, rounds, key._replace(subject="native"), "cpu_over_native")
 
     def value(self, row: str, subject: str, shape: str, metric: str) -> float | None:
         rounds = self._rounds.get(Key(row, subject, shape, metric))

@@ -1,7 +1,7 @@
 """Python that keeps a proxy's process busy: a thread of its own, or the loop's thread in pieces.
 
-`BENCH_BUSY` in the environment says how, and on which CPU: `thread CPU`, or `loop SECONDS OF CPU`: of every so
-many seconds so many are computed. Without it nothing is done. Whatever else the process runs stays where it was started.
+`BENCH_BUSY` in the environment says how: `thread`, or `loop EVERY BUSY`: of every so many seconds so many are computed. With
+`BENCH_BUSY_CPU` the thread that computes moves to that CPU; whatever else the process runs stays where it was started.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def begin() -> None:
     """From the loop's thread, once the threads that are not to move have been started."""
     kind, *words = os.environ.get("BENCH_BUSY", "none").split()
     if kind == "thread":
-        threading.Thread(target=_spin, args=(int(words[0]),), daemon=True).start()
+        threading.Thread(target=_spin, daemon=True).start()
     elif kind == "loop":
-        every, busy, cpu = float(words[0]), float(words[1]), int(words[2])
-        _move(cpu)
+        every, busy = (float(word) for word in words)
+        _move()
         loop = asyncio.get_running_loop()
         loop.call_soon(_piece, loop, every, busy)
 
 
-def _spin(cpu: int) -> None:
-    _move(cpu)
+def _spin() -> None:
+    _move()
     Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(NAME)
     while True:
         pass
@@ -43,6 +43,7 @@ def _piece(loop: asyncio.AbstractEventLoop, every: float, busy: float) -> None:
     loop.call_at(loop.time() + max(0.0, every - (time.perf_counter() - began)), _piece, loop, every, busy)
 
 
-def _move(cpu: int) -> None:
+def _move() -> None:
     # Of the calling thread alone: 0 is not the process here (sched_setaffinity(2)).
-    os.sched_setaffinity(0, {cpu})
+    if cpu := os.environ.get("BENCH_BUSY_CPU"):
+        os.sched_setaffinity(0, {int(cpu)})
