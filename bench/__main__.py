@@ -12,6 +12,7 @@ from rich.console import Console
 
 from . import (
     broadcast,
+    call,
     compression,
     dev,
     doors,
@@ -19,6 +20,7 @@ from . import (
     forward,
     handshakes,
     memory,
+    multicast,
     pace,
     plot,
     profile,
@@ -45,6 +47,8 @@ ROWS = (
     readers,
     forward,
     proxy,
+    multicast,
+    call,
     memory,
     dev,
 )

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .load import LoadFailed
 from .machine import BUILD
 from .plan import Plan
 from .server import Server
 from .subjects import Subject
 
+CONFIG = BUILD / "cluster.toml"
+
+# Nodes are ready before their links are up.
+LINK_SECONDS = 10.0
+TRY_SECONDS = 0.5
+FRAME = b"\0\0\0\1\0"
+
 
 class Chain:
-    """Runs from `Chain(...)` to `stop`: what is behind the front first, on the load's CPU, then the front on the server's, or,
-    if it is to be apart from its own Python, on the load's, too. Several fronts are alike."""
+    """Runs from `Chain(...)` to `stop`. What is behind is started first, on the load's CPU; then the front on the
+    server's, or, where it is to be apart from its own Python, on the load's, too. Several fronts are alike."""
 
     def __init__(self, plan: Plan, subject: Subject, fronts: int = 1) -> None:
         self.behind: list[Server] = []
         self.fronts: list[Server] = []
-        members = (*subject.behind, *([subject] * fronts))
-        config = _cluster(members) if any(each.role for each in members) else None
+        names = iter(_names((*subject.behind, *([subject] * fronts))))
         try:
-            for number, each in enumerate(subject.behind):
-                joined = _joined(each, config, f"{each.role}-{number + 1}")
-                self.behind.append(Server(joined, plan.load_cpu, plan.bots))
-            for number in range(fronts):
-                joined = _joined(self._busy(plan, subject), config, f"{subject.role}-{number + 1}")
+            for each in subject.behind:
+                self.behind.append(Server(_joined(each, next(names)), plan.load_cpu, plan.bots))
+            for _ in range(fronts):
+                joined = _joined(self._busy(plan, subject), next(names))
                 self.fronts.append(Server(joined, plan.load_cpu if subject.apart else plan.server_cpu, plan.bots))
         except BaseException:
             self.stop()
@@ -51,6 +57,14 @@ class Chain:
         for server in (*self.fronts, *self.behind):
             server.stop()
 
+    def wait_for_links(self) -> None:
+        """Until each front gives back a frame from behind it: where clients speak length4, and a byte of 0 is echoed."""
+        for front in self.fronts:
+            end = time.monotonic() + LINK_SECONDS
+            while not _comes_back(front.ports[0]):
+                if time.monotonic() > end:
+                    raise LoadFailed(f"{front.subject.name}: nothing came back through it within {LINK_SECONDS:g} s")
+
     def _busy(self, plan: Plan, subject: Subject) -> Subject:
         """With the address of what is behind it, and with what keeps it busy."""
         port = str(self.behind[0].ports[0]) if self.behind and self.behind[0].ports else ""
@@ -63,28 +77,39 @@ class Chain:
         return replace(subject, arguments=arguments, environment=environment)
 
 
-def _joined(subject: Subject, config: Path | None, name: str) -> Subject:
-    """As a node of this cluster, if it is one."""
-    if config is None or not subject.role:
+def _joined(subject: Subject, name: str) -> Subject:
+    """As the node of this name of the cluster, if it is one."""
+    if not name:
         return subject
-    member = ("--config", str(config), "--node", name, "--role", subject.role)
+    member = ("--config", str(CONFIG), "--node", name, "--role", subject.role)
     return replace(subject, arguments=(*subject.arguments, *member))
 
 
-def _cluster(members: Sequence[Subject]) -> Path:
-    """The configuration that its nodes share: who there is, and where each world takes links."""
+def _names(members: Sequence[Subject]) -> list[str]:
+    """Of its nodes, in this order, "" for what is none; and writes the configuration that they share: who there is, and
+    where each takes links."""
     lines = ["[cluster]", 'name = "bench"']
-    numbers: dict[str, int] = {}
+    names: list[str] = []
     for each in members:
+        number = sum(name.startswith(each.role) for name in names) + 1
+        names.append(f"{each.role}-{number}" if each.role else "")
         if each.role:
-            number = numbers[each.role] = numbers.get(each.role, 0) + 1
-            lines += [f"[cluster.nodes.{each.role}-{number}]", f'roles = ["{each.role}"]']
-            if each.role == "world":
-                lines.append(f'link = "tcp://127.0.0.1:{_free_port()}"')
-    path = BUILD / "cluster.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    return path
+            lines += [f"[cluster.nodes.{names[-1]}]", f'roles = ["{each.role}"]']
+            lines.append(f'link = "tcp://127.0.0.1:{_free_port()}"')
+    CONFIG.parent.mkdir(parents=True, exist_ok=True)
+    CONFIG.write_text("\n".join(lines) + "\n")
+    return names
+
+
+def _comes_back(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), TRY_SECONDS) as probe:
+            probe.sendall(FRAME)
+            return probe.recv(len(FRAME)) == FRAME
+    except OSError:
+        # Refused, perhaps at once: not to be asked for again in the same moment.
+        time.sleep(0.02)
+        return False
 
 
 def _free_port() -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
-
 from . import load
 from .chain import Chain
 from .counters import growth
@@ -22,11 +19,6 @@ SHAPES = {"2x1": (2, 1), "50x1": (50, 1), "50x16": (50, 16)}
 # Some hundreds of a hundredth of a window's frames, and ten pieces of a busy loop.
 SECONDS = 1.0
 
-# A proxy is ready before its links are up.
-WAY_SECONDS = 10.0
-TRY_SECONDS = 0.5
-FRAME = b"\0\0\0\1?"
-
 
 def run(plan: Plan) -> None:
     plan.measure(ROW, tuple(SHAPES), FORWARD, _window)
@@ -39,7 +31,7 @@ def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
     arguments += ["--cpu", str(plan.load_cpu)]
     try:
         with Chain(plan, subject) as chain:
-            wait_for_the_way(chain.front.ports[0])
+            chain.wait_for_links()
             before = chain.front.statistics()
             report = load.run(plan.bots, arguments, chain.front)
             after = chain.front.statistics()
@@ -66,18 +58,3 @@ def _cpu(report: Report, subject: Subject, process: int) -> dict[str, float]:
     elif subject.busy:
         own = sum(thread["cpu_us"] for thread in watched["threads"] if thread["name"] == busy.NAME)
     return {"proxy_cpu_us": (watched["cpu_us"] - own) / max(1.0, report.number("echoes"))}
-
-
-def wait_for_the_way(port: int) -> None:
-    """Until a frame comes back from behind the proxy."""
-    end = time.monotonic() + WAY_SECONDS
-    while time.monotonic() < end:
-        try:
-            with socket.create_connection(("127.0.0.1", port), TRY_SECONDS) as probe:
-                probe.sendall(FRAME)
-                if probe.recv(len(FRAME)) == FRAME:
-                    return
-        except OSError:
-            # A refusal is answered at once: not to be asked for again in the same moment.
-            time.sleep(0.02)
-    raise LoadFailed(f"nothing came back through the proxy within {WAY_SECONDS:g} s")

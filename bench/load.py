@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -75,7 +75,7 @@ def run(bots: Path, arguments: Sequence[str], server: Server, prefix: Sequence[s
     return Report(server.subject, json.loads(done.stdout))
 
 
-def follow(bots: Path, arguments: Sequence[str], server: Server) -> Iterator[dict[str, Any]]:
+def follow(bots: Path, arguments: Sequence[str], server: Server) -> Generator[dict[str, Any]]:
     """Each line that the load says, as it says it; closing this ends the load. It has its own time limits."""
     command = [str(bots), *arguments, "--to", server.address, "--watch", str(server.process)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

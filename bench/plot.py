@@ -1,5 +1,8 @@
-"""The plots of the row `proxy`: small panels, one figure each, by the number of users. Written as SVG by hand: a plotting
-library would be a hundred times what is used of it, and these follow the reader's light or dark."""
+"""The plots of the row `proxy`: small panels, one figure each, by the number of users.
+
+Written as SVG by hand: a plotting library would be a hundred times what is used of it, and these follow the reader's
+light or dark. The thin lines are the way down.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +57,8 @@ class Step:
 
     @property
     def delivered(self) -> float:
-        return float(self.report["bundles"]) / max(1.0, self.users * BUNDLES_PER_S * self.report["seconds"])
+        """Of what its users were to be sent, the share that has come."""
+        return float(self.report["bundles"] / max(1.0, self.users * BUNDLES_PER_S * self.report["seconds"]))
 
 
 def run(plan: Plan) -> None:
@@ -132,7 +133,7 @@ def _figures(subject: Subject, step: Step) -> dict[str, float]:
     return values
 
 
-def _steps(plan: Plan, front: Server, users: tuple[int, ...]) -> Iterator[Step]:
+def _steps(plan: Plan, front: Server, users: tuple[int, ...]) -> Generator[Step]:
     """Runs the load, and looks at the proxy at both edges of each of its windows."""
     photinus, compress = front.subject.is_photinus, front.subject.scheme == "tls"
     arguments = ["users", "--protocol", "photinus" if photinus else "length4"]

@@ -10,6 +10,8 @@ from statistics import median
 from typing import NamedTuple
 
 FLOOR = "floor"
+# A broadcast from the node that holds the members.
+LOCAL = "local"
 
 # Subjects, and the same without what they show the cost of.
 PLAIN = {
@@ -26,9 +28,12 @@ PLAIN = {
 }
 # The shape of a row without what disturbs in the others.
 CALM = "calm"
+# Calls one after the other, and the same while something disturbs.
+ONE_CALL = "1"
+DISTURBED_CALLS = ("saturated", "stuck")
 
 # What others are compared with.
-BASES = {FLOOR, *PLAIN.values()}
+BASES = {FLOOR, LOCAL, *PLAIN.values()}
 
 # Servers over ssl: which write all answers to one read at once, and which one by one.
 JOINED = ("asyncio-ssl-joined", "uvloop-ssl-joined")
@@ -59,7 +64,6 @@ UNITS = {
     "load_bound": "1",
     "cpu_over_local": "x a local broadcast",
     "calls_per_s": "1/s",
-    "p99_over_calm_call": "x the same without",
     "python_us": "us",
     "gil_us": "us",
     "cpu_ratio": "x floor",
@@ -70,7 +74,7 @@ UNITS = {
     "echoes_over_joined": "x the better of asyncio-ssl-joined and uvloop-ssl-joined",
     "echoes_over_each": "x the better of asyncio-ssl and uvloop-ssl",
     "handshakes_per_s": "1/s",
-    "p99_over_calm": "x the same without slow readers",
+    "p99_over_calm": "x the same without what disturbs",
     "slow_ended": "1",
     "all_back_s": "s",
     "back_p50_ms": "ms",
@@ -133,6 +137,8 @@ class Results:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
             if key.metric == "proxy_cpu_us" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "proxy_cpu_ratio")
+            if key.metric == "cpu_us" and key.row == "multicast" and key.subject != LOCAL:
+                self._pair(key, rounds, key._replace(subject=LOCAL), "cpu_over_local")
             if key.row == "proxy":
                 self._compare_proxies(key, rounds)
             if key.metric in ("p99_us", "packets_per_s") and key.row == "forward" and key.subject in PLAIN:
@@ -145,6 +151,8 @@ class Results:
                 self._pair(key, rounds, plain, key.metric.replace("_us", "_over_plain"))
             if key.metric == "p99_us" and key.row == "readers" and key.shape != CALM:
                 self._pair(key, rounds, key._replace(shape=CALM), "p99_over_calm")
+            if key.metric == "p99_us" and key.row == "call" and key.shape in DISTURBED_CALLS:
+                self._pair(key, rounds, key._replace(shape=ONE_CALL), "p99_over_calm")
             if key.metric == "echoes_per_s" and key.subject == "photinus-tls":
                 self._over_best(key, rounds, JOINED, "echoes_over_joined")
                 self._over_best(key, rounds, EACH, "echoes_over_each")

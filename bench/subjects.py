@@ -28,7 +28,7 @@ NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
 class Subject:
     name: str
     script: str
-    """A file of servers/; or `floor` or `forwarder`: the programs in C; or `bots`: the load generator, which serves as a
+    """A file of servers/; `floor` or `forwarder`: the programs in C; or `bots`: the load generator, which serves as a
     floor, too, and as what is behind one."""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -40,10 +40,10 @@ class Subject:
     """Of Photinus's listeners, with their options; the load speaks the first."""
     scheme: Literal["tcp", "tls", "ws", "wss"] = "tcp"
     role: Literal["", "proxy", "world"] = ""
-    """As a node of a cluster (cluster.py): which one."""
+    """As a node of a cluster (chain.py): which one."""
     behind: tuple[Subject, ...] = ()
-    """What stands behind a proxy, on the load's CPU. `{port}` in the arguments and in the environment is where the first
-    of them is."""
+    """What stands behind a proxy, on the load's CPU. `{port}` in the arguments and in the environment is where the
+    first of them is."""
     busy: str = ""
     """What a proxy's Python does beside (servers/busy.py): `thread` or `loop EVERY BUSY`."""
     apart: bool = False
@@ -228,4 +228,27 @@ PROXY = (
     _D,
     replace(_A, name="uvloop-half-busy", busy=_HALF),
     replace(_D, name="photinus-half-busy", busy=_HALF),
+)
+
+# A local broadcast, and one to members on proxies.
+MULTICAST = (
+    Subject("local", "photinus_broadcast.py", environment=NATIVE_LED),
+    Subject(
+        "photinus",
+        "photinus_proxy.py",
+        environment=NATIVE_LED,
+        role="proxy",
+        behind=(Subject("world", "photinus_broadcast.py", environment=NATIVE_LED, protocols=(), role="world"),),
+    ),
+)
+
+# Two world nodes, as they come; the one in front calls.
+CALL = (
+    Subject(
+        "photinus",
+        "photinus_caller.py",
+        protocols=(),
+        role="world",
+        behind=(Subject("callee", "photinus_callee.py", protocols=(), role="world"),),
+    ),
 )

@@ -82,6 +82,20 @@ HELD_COLUMNS = (
     Column("or more: the load\nwas full (share)", ("load_bound",), 1),
 )
 
+MULTICAST_COLUMNS = (
+    *COLUMNS[:3],
+    Column("Python us", ("python_us",), 4),
+    Column("CPU us", ("cpu_us",), 3),
+    Column("x local", ("cpu_over_local",), 2),
+)
+
+CALL_COLUMNS = (
+    Column("calls\nper s", ("calls_per_s",), 0),
+    Column("p50 us", ("p50_us",), 1),
+    Column("p99 us", ("p99_us",), 1),
+    Column("p99\nx alone", ("p99_over_calm",), 2),
+)
+
 HANDSHAKE_COLUMNS = (
     Column("handshakes\nper s", ("handshakes_per_s",), 0),
     Column("x floor", ("handshakes_ratio",), 2),
@@ -146,6 +160,8 @@ def show(results: Results, console: Console) -> None:
         (("forward",), FORWARD_COLUMNS),
         (("proxy",), PROXY_COLUMNS),
         (("proxy/held",), HELD_COLUMNS),
+        (("multicast",), MULTICAST_COLUMNS),
+        (("call",), CALL_COLUMNS),
         (("handshakes",), HANDSHAKE_COLUMNS),
         (("readers",), READERS_COLUMNS),
         (("resume",), RESUME_COLUMNS),

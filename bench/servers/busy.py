@@ -1,7 +1,8 @@
 """Python that keeps a proxy's process busy: a thread of its own, or the loop's thread in pieces.
 
-`BENCH_BUSY` in the environment says how: `thread`, or `loop EVERY BUSY`: of every so many seconds so many are computed. With
-`BENCH_BUSY_CPU` the thread that computes moves to that CPU; whatever else the process runs stays where it was started.
+`BENCH_BUSY` in the environment says how: `thread`, or `loop EVERY BUSY`: of every so many seconds so many are computed.
+With `BENCH_BUSY_CPU` the thread that computes moves to that CPU; whatever else the process runs stays where it was
+started.
 """
 
 from __future__ import annotations

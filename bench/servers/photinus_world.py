@@ -1,5 +1,5 @@
-"""Photinus: the world of the row `proxy` (crates/bots/src/traffic.rs says what is said): bundles to everybody, answers to
-what is asked, and a room of fifty for each line of chat."""
+"""Photinus: the world of the row `proxy` (crates/bots/src/traffic.rs has what is said): bundles to everybody, answers
+to what is asked, and a room of fifty for each line of chat."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Clients' frames go over one connection to 127.0.0.1:PORT and back, as forwarder.c says it. What goes to one
 connection in one turn is one write; headers are packed and unpacked whole, payloads are cut out once. With the two PEM
-files clients speak TLS; with --zlib payloads of at least 256 bytes go to clients as zlib streams, if that is shorter, and are inflated if
-they come as such (a first byte that tells: what is not compressed never begins with it).
+files clients speak TLS. With --zlib payloads of at least 256 bytes go to clients as a byte that tells what it is and a
+zlib stream, if that is shorter; and those that come with a stream behind that byte are inflated.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Client(asyncio.Protocol):
         self.upstream.clients[self.handle] = self
         self._notice(b"O")
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         del self.upstream.clients[self.handle]
         self._notice(b"C")
 

@@ -98,12 +98,13 @@ pub fn allow_all_descriptors() -> io::Result<()> {
 /// Opens `count` connections, one after the other so that no accept queue overflows, and hands each
 /// over as non-blocking.
 pub fn open_all(
-    to: SocketAddr,
+    to: impl Fn(usize) -> SocketAddr,
     count: usize,
     mut opened: impl FnMut(usize, mio::net::TcpStream) -> io::Result<()>,
 ) -> io::Result<()> {
     allow_descriptors(count)?;
     for index in 0..count {
+        let to = to(index);
         let stream = open_one(to, index).map_err(|error| {
             io::Error::new(
                 error.kind(),
