@@ -30,13 +30,15 @@ class Chain:
     def __init__(self, plan: Plan, subject: Subject, fronts: int = 1) -> None:
         self.behind: list[Server] = []
         self.fronts: list[Server] = []
-        names = iter(_names((*subject.behind, *([subject] * fronts))))
+        named = iter(names((*subject.behind, *([subject] * fronts))))
         try:
             for each in subject.behind:
-                self.behind.append(Server(_joined(each, next(names)), plan.load_cpu, plan.bots))
+                self.behind.append(Server(joined(each, next(named)), plan.load_cpu, plan.bots))
+            ports = [port for server in self.behind[:1] for port in server.ports[:1]]
+            front = told(subject, ports[0] if ports else None, plan.server_cpu)
             for _ in range(fronts):
-                joined = _joined(self._busy(plan, subject), next(names))
-                self.fronts.append(Server(joined, plan.load_cpu if subject.apart else plan.server_cpu, plan.bots))
+                member = joined(front, next(named))
+                self.fronts.append(Server(member, plan.load_cpu if subject.apart else plan.server_cpu, plan.bots))
         except BaseException:
             self.stop()
             raise
@@ -58,26 +60,27 @@ class Chain:
             server.stop()
 
     def wait_for_links(self) -> None:
-        """Until each front gives back a frame from behind it: where clients speak length4, and a byte of 0 is echoed."""
+        """Until each front gives back a frame from behind it: where clients speak length4, and 0 is echoed."""
         for front in self.fronts:
             end = time.monotonic() + LINK_SECONDS
             while not _comes_back(front.ports[0]):
                 if time.monotonic() > end:
                     raise LoadFailed(f"{front.subject.name}: nothing came back through it within {LINK_SECONDS:g} s")
 
-    def _busy(self, plan: Plan, subject: Subject) -> Subject:
-        """With the address of what is behind it, and with what keeps it busy."""
-        port = str(self.behind[0].ports[0]) if self.behind and self.behind[0].ports else ""
-        environment = {name: value.replace("{port}", port) for name, value in subject.environment.items()}
-        if subject.busy:
-            environment["BENCH_BUSY"] = subject.busy
-        if subject.busy and subject.apart:
-            environment["BENCH_BUSY_CPU"] = str(plan.server_cpu)
-        arguments = tuple(argument.replace("{port}", port) for argument in subject.arguments)
-        return replace(subject, arguments=arguments, environment=environment)
+
+def told(subject: Subject, port: int | None, busy_cpu: int) -> Subject:
+    """With where what is behind it is, and with what keeps it busy, there if that is to be apart."""
+    where = "" if port is None else str(port)
+    environment = {name: value.replace("{port}", where) for name, value in subject.environment.items()}
+    if subject.busy:
+        environment["BENCH_BUSY"] = subject.busy
+    if subject.busy and subject.apart:
+        environment["BENCH_BUSY_CPU"] = str(busy_cpu)
+    arguments = tuple(argument.replace("{port}", where) for argument in subject.arguments)
+    return replace(subject, arguments=arguments, environment=environment)
 
 
-def _joined(subject: Subject, name: str) -> Subject:
+def joined(subject: Subject, name: str) -> Subject:
     """As the node of this name of the cluster, if it is one."""
     if not name:
         return subject
@@ -85,7 +88,7 @@ def _joined(subject: Subject, name: str) -> Subject:
     return replace(subject, arguments=(*subject.arguments, *member))
 
 
-def _names(members: Sequence[Subject]) -> list[str]:
+def names(members: Sequence[Subject]) -> list[str]:
     """Of its nodes, in this order, "" for what is none; and writes the configuration that they share: who there is, and
     where each takes links."""
     lines = ["[cluster]", 'name = "bench"']

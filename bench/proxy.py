@@ -62,13 +62,13 @@ class Step:
 
 
 def run(plan: Plan) -> None:
-    shapes = _shapes()
-    ramps = [each for each in PROXY if any(plan.wants(ROW, shape, each.name) for shape in shapes)]
+    steps = shapes()
+    ramps = [each for each in PROXY if any(plan.wants(ROW, shape, each.name) for shape in steps)]
     holders = [each for each in PROXY if each.name in HOLDERS and plan.wants(ROW, HELD, each.name)]
-    if not any(plan.wants(ROW, shape) for shape in (*shapes, HELD)) or not (ramps or holders):
+    if not any(plan.wants(ROW, shape) for shape in (*steps, HELD)) or not (ramps or holders):
         return
     ANSWERS.parent.mkdir(parents=True, exist_ok=True)
-    ANSWERS.write_text("".join(f"{_answer(random.Random(number))}\n" for number in range(64)))
+    ANSWERS.write_text("".join(f"{answer(random.Random(number))}\n" for number in range(64)))
     with plan.progress() as progress:
         task = progress.add_task(ROW, total=plan.rounds * (len(ramps) + len(holders)))
         for round_ in range(plan.rounds):
@@ -84,7 +84,7 @@ def run(plan: Plan) -> None:
                     progress.advance(task)
 
 
-def _shapes() -> list[str]:
+def shapes() -> list[str]:
     """Of the ramp's steps, in their order."""
     top = RAMP.index(max(RAMP))
     return [str(users) if at <= top else f"{users}{DOWN}" for at, users in enumerate(RAMP)]
@@ -92,7 +92,7 @@ def _shapes() -> list[str]:
 
 def _ramp(plan: Plan, subject: Subject, round_: int) -> None:
     with Chain(plan, subject) as chain, closing(_steps(plan, chain.front, RAMP)) as steps:
-        for shape, step in zip(_shapes(), steps, strict=True):
+        for shape, step in zip(shapes(), steps, strict=True):
             plan.results.add(ROW, subject.name, shape, round_, _figures(subject, step))
             if step.report["unanswered"]:
                 plan.results.problem(f"{ROW}/{shape}: {subject.name}: {step.report['unanswered']} were not answered")
@@ -154,7 +154,7 @@ def _steps(plan: Plan, front: Server, users: tuple[int, ...]) -> Generator[Step]
             yield Step(said["users"], said, (now[1] - before[1]) / took, (now[2] - before[2]) / took, gil)
 
 
-def _answer(dice: random.Random) -> str:
+def answer(dice: random.Random) -> str:
     """What the world tells who asks: an inventory, say, in JSON."""
     things: list[dict[str, object]] = []
     text = ""

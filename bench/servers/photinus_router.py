@@ -115,7 +115,7 @@ def move(session: Session[int], body: bytes) -> None:
 
 @routes.on("ask", public=True)
 async def ask(session: Session[int], body: bytes) -> bytes:
-    future = upstream.loop.create_future()
+    future: asyncio.Future[bytes] = upstream.loop.create_future()
     upstream.asked.setdefault(session.data, []).append(future)
     upstream.send(0, session, ASK, _plain(body))
     return await future

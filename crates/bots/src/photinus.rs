@@ -334,10 +334,7 @@ mod tests {
             bytes(|out| request(5, 0, false, b"hi", out)),
             b"\x07\x04\x05\x00hi"
         );
-        assert_eq!(
-            bytes(|out| message(0, true, b"hi", out)),
-            b"\x26\x03\x00hi"
-        );
+        assert_eq!(bytes(|out| message(0, true, b"hi", out)), b"\x26\x03\x00hi");
         assert_eq!(bytes(leave), b"\x0d\x00");
         let hello = bytes(|out| hello(&[ZLIB], Some((&[7; 20], 300)), out));
         assert_eq!(hello[..5], [1, 45, 1, 1, 1]);

@@ -104,7 +104,10 @@ pub fn run(options: &Options) -> io::Result<()> {
 }
 
 fn snapshots(processes: &[u32]) -> io::Result<Vec<usage::Snapshot>> {
-    processes.iter().map(|each| usage::snapshot(*each)).collect()
+    processes
+        .iter()
+        .map(|each| usage::snapshot(*each))
+        .collect()
 }
 
 struct Load {

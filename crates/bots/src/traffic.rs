@@ -73,7 +73,10 @@ pub fn append(stamp: u64, sequence: u32, size: usize, out: &mut Vec<u8>) {
 
 /// The stamp and the sequence that it begins with, if it has this size.
 pub fn read(body: &[u8], size: usize) -> io::Result<(u64, u32)> {
-    match (body.first_chunk::<8>(), body[8.min(body.len())..].first_chunk::<4>()) {
+    match (
+        body.first_chunk::<8>(),
+        body[8.min(body.len())..].first_chunk::<4>(),
+    ) {
         (Some(stamp), Some(sequence)) if body.len() == size => {
             Ok((u64::from_be_bytes(*stamp), u32::from_be_bytes(*sequence)))
         }
@@ -96,7 +99,10 @@ pub fn read_answer(body: &[u8]) -> io::Result<(u32, u64)> {
     let mut next = |name: &[u8]| {
         let rest = body[at..].strip_prefix(name)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let number = std::str::from_utf8(&rest[..digits]).ok()?.parse::<u64>().ok()?;
+        let number = std::str::from_utf8(&rest[..digits])
+            .ok()?
+            .parse::<u64>()
+            .ok()?;
         at += name.len() + digits;
         Some(number)
     };

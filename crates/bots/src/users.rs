@@ -412,7 +412,8 @@ impl Load {
                 }
                 Arrived::Message { route, body } => {
                     let kind = user.routes.get(route as usize).copied().flatten();
-                    let kind = kind.ok_or_else(|| io::Error::other("a message of no route came"))?;
+                    let kind =
+                        kind.ok_or_else(|| io::Error::other("a message of no route came"))?;
                     user.hear(kind, body, *zlib, now, inflater, window)
                 }
                 Arrived::Answer { error: true, .. } => {
