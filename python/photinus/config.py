@@ -116,6 +116,14 @@ class ClusterSection(Struct, frozen=True, forbid_unknown_fields=True):
     are spread over the world nodes by their names."""
 
 
+class NativeSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[native]: applications that get their packets without Python."""
+
+    apps: tuple[str, ...] = ()
+    """Their names. `echo` answers every packet without a route, and the route `native.echo`, with its own bytes:
+    how far it is to a node and back."""
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """[limits]: what bounds the engine's memory and patience. Left out: the defaults,
     which docs/limits.md gives with the reasons."""
@@ -189,6 +197,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     cluster: ClusterSection = ClusterSection()
     tls: TlsSection = TlsSection()
     limits: Limits = Limits()
+    native: NativeSection = NativeSection()
 
 
 # (section, key) -> (where it was found, the value, whether it is text to be read as the type)

@@ -430,9 +430,15 @@ def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork |
     this name in a network."""
     limits = config.limits.given()
     try:
-        return Engine(threads=config.engine.threads, memory=memory, limits=limits, network=network, name=name)
+        engine = Engine(threads=config.engine.threads, memory=memory, limits=limits, network=network, name=name)
     except ValueError as error:
         raise ConfigError(f"[limits] {error}") from error
+    for app in config.native.apps:
+        try:
+            engine.add_app(app)
+        except ValueError as error:
+            raise ConfigError(f"[native] apps: {error}") from error
+    return engine
 
 
 def _too_fast(seconds: float) -> Refused:

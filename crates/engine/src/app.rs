@@ -165,7 +165,7 @@ impl Echo {
 
     pub fn registration() -> Registration {
         Registration {
-            name: "echo".to_owned(),
+            name: BUILT_IN[0].to_owned(),
             routes: vec![Echo::ROUTE.to_owned()],
             takes_default: true,
             tick_ms: None,
@@ -180,9 +180,11 @@ impl App for Echo {
     }
 }
 
-/// Those that an engine has of itself, by their names.
+/// The names of those that an engine has of itself.
+pub const BUILT_IN: [&str; 1] = ["echo"];
+
 pub fn built_in(name: &str) -> Option<Registration> {
-    (name == "echo").then(Echo::registration)
+    (name == BUILT_IN[0]).then(Echo::registration)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::session::{shortened, Session};
 use crate::statistics::{self, Loop};
 use crate::task::HandlerTask;
 use crate::turn::me;
+use photinus_engine::app;
 use photinus_engine::engine::{Engine as Inner, EngineError};
 use photinus_engine::handle::Handle;
 use photinus_engine::layers::{Certificates, ClientCertificates};
@@ -202,6 +203,17 @@ impl Engine {
             nodes: node_ca,
         };
         self.inner.set_certificates(&certificates).map_err(raised)
+    }
+
+    /// One of the native applications that the engine has of itself; before `install`. ValueError names them.
+    fn add_app(&self, name: &str) -> PyResult<()> {
+        let app = app::built_in(name).ok_or_else(|| {
+            let names = app::BUILT_IN.join(", ");
+            PyValueError::new_err(format!(
+                "there is no native application {name:?}; there is {names}"
+            ))
+        })?;
+        self.inner.add_app(app).map_err(raised)
     }
 
     /// Binds a listener; gives its URL with the address really bound.
