@@ -1,5 +1,5 @@
 //! How one binding of a session (its home, or an attachment) goes from one owner to another, in order
-//! (docs/bluenet.md, Moves): [`Binding`] is the proxy's half and leads, [`Owner`] is that of a node which
+//! (docs/bluenet.md, 10): [`Binding`] is the proxy's half and leads, [`Owner`] is that of a node which
 //! owns it, did so, or is to.
 //!
 //! Rules for both:
