@@ -93,6 +93,9 @@ conformance: setup ## Autobahn's tests of WebSocket, all or [CASES=quick] withou
 bench: setup $(BOTS) ## the benchmarks [ROW=glob]: one table, and build/bench.json
 	.venv/bin/python -m bench --bots $(BOTS) --row '$(ROW)'
 
+plots: setup ## the plots of what `make bench` measured last, into docs/
+	.venv/bin/python -m bench --draw docs
+
 wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at hand, in build/wheels, each tried where there is no Rust
 	@$(foreach v,$(VERSIONS),$(if $(call python,$v),,$(call absent,$v)))
 	@rm -rf build/wheels
@@ -103,7 +106,7 @@ wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at
 
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test conformance bench wheels setup clients playground lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
+.PHONY: help demo test conformance bench plots wheels setup clients playground lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools

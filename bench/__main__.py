@@ -10,12 +10,48 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import broadcast, compression, dev, doors, echo, handshakes, memory, pace, profile, readers, resume, table, tasks
+from . import (
+    broadcast,
+    call,
+    compression,
+    dev,
+    doors,
+    echo,
+    forward,
+    handshakes,
+    memory,
+    multicast,
+    pace,
+    plot,
+    profile,
+    proxy,
+    readers,
+    resume,
+    table,
+    tasks,
+)
 from .machine import allow_files
 from .plan import Plan
 
 OUTPUT = Path("build/bench.json")
 FEWEST_ROUNDS = 5
+ROWS = (
+    echo,
+    doors,
+    handshakes,
+    compression,
+    resume,
+    pace,
+    tasks,
+    broadcast,
+    readers,
+    forward,
+    proxy,
+    multicast,
+    call,
+    memory,
+    dev,
+)
 
 
 def main() -> int:
@@ -23,6 +59,9 @@ def main() -> int:
     if not Path("bench/floor.c").exists():
         print("bench: to be run from the repository's root", file=sys.stderr)
         return 2
+    if options.draw:
+        # What was measured last, where it is shown.
+        return 0 if OUTPUT.exists() and plot.draw(OUTPUT, options.draw) else _nothing_to_draw()
     allow_files()
     plan = Plan(_bots(options.bots), options.row, options.rounds, options.seconds)
     if options.profile:
@@ -31,7 +70,7 @@ def main() -> int:
     if plan.rounds < FEWEST_ROUNDS:
         plan.results.problem(f"{plan.rounds} rounds are a trial: values that are compared want {FEWEST_ROUNDS}")
     try:
-        for row in (echo, doors, handshakes, compression, resume, pace, tasks, broadcast, readers, memory, dev):
+        for row in ROWS:
             row.run(plan)
     except KeyboardInterrupt:
         plan.results.problem("interrupted: what was measured until then")
@@ -41,6 +80,8 @@ def main() -> int:
     table.show(plan.results, Console())
     plan.results.write(OUTPUT)
     print(f"written: {OUTPUT}")
+    if drawn := plot.draw(OUTPUT, OUTPUT.parent):
+        print(f"written: {drawn}")
     return 0
 
 
@@ -55,7 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", nargs=2, metavar=("SUBJECT", "SHAPE"), help="one echo subject under perf record, instead"
     )
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="the plots of the last run into there, instead")
     return parser
+
+
+def _nothing_to_draw() -> int:
+    print(f"bench: {OUTPUT} has nothing of the row proxy: make bench ROW=proxy", file=sys.stderr)
+    return 2
 
 
 def _bots(given: Path | None) -> Path:

@@ -11,7 +11,7 @@ def engine_figures(before: dict[str, Any], after: dict[str, Any], per: str = "pa
     does no harm."""
 
     def grown(*names: str) -> float:
-        return sum(_total(after, name) - _total(before, name) for name in names)
+        return sum(growth(before, after, name) for name in names)
 
     packets = grown(per)
     if packets <= 0:
@@ -24,6 +24,11 @@ def engine_figures(before: dict[str, Any], after: dict[str, Any], per: str = "pa
         # The reactors' (polls, reads, writes), the loop's (waits), and either's wakes of the other.
         "syscalls_per_1000": 1e3 * grown("polls", "reads", "writes", "waits", "wakes") / packets,
     }
+
+
+def growth(before: dict[str, Any], after: dict[str, Any], name: str) -> float:
+    """How much the numbers under this name, in all sections, have grown."""
+    return _total(after, name) - _total(before, name)
 
 
 def _total(statistics: object, name: str) -> float:

@@ -58,6 +58,26 @@ def _compressed(shape: str) -> tuple[Goal, ...]:
     )
 
 
+def _busy(subject: str, how: str) -> tuple[Goal, ...]:
+    return tuple(
+        goal
+        for shape in ("50x1", "50x16")
+        for goal in (
+            Goal(f"p99 of forwarding, {shape}, {how}, x idle", "forward", subject, shape, "p99_over_idle", 1.2),
+            Goal("frames of the same, x idle", "forward", subject, shape, "packets_over_idle", at_least=0.95),
+        )
+    )
+
+
+def _users(shape: str) -> tuple[Goal, ...]:
+    return (
+        Goal(f"CPU of a proxy, {shape} users, x uvloop", "proxy", "photinus", shape, "cpu_over_uvloop_proxy", 0.5),
+        Goal("the same, x a native forwarder", "proxy", "photinus", shape, "cpu_over_native", 1.3),
+        Goal("GIL held in it", "proxy", "photinus", shape, "gil_us", 0),
+        Goal("GIL of packets routed in Python, x uvloop", "proxy", "photinus-routed", shape, "gil_over_uvloop", 0.2),
+    )
+
+
 GOALS = (
     _cpu("1x1-onecore", 1.2),
     Goal("the same, x uvloop writing joined", "echo", PHOTINUS, "1x1-onecore", "cpu_over_uvloop", 1.05),
@@ -102,6 +122,20 @@ GOALS = (
     Goal("10,000 cut on tcp, all back, s", "resume", "photinus-tcp", "10000", "all_back_s", 3),
     Goal("lost, doubled or refused, of the 1,000", "resume", "photinus-wss", "1000", "wrong", 0),
     Goal("the same, of the 10,000", "resume", "photinus-tcp", "10000", "wrong", 0),
+    Goal("CPU of forwarding, 50x1, x floor", "forward", "photinus", "50x1", "proxy_cpu_ratio", 1.5),
+    Goal("CPU of forwarding, 50x16, x floor", "forward", "photinus", "50x16", "proxy_cpu_ratio", 1.5),
+    Goal("GIL held in it, 50x1, us", "forward", "photinus", "50x1", "gil_us", 0),
+    Goal("GIL held in it, 50x16, us", "forward", "photinus", "50x16", "gil_us", 0),
+    *_busy("photinus-busy-python", "while True"),
+    *_busy("photinus-busy-pieces", "100 ms pieces"),
+    *_users("1600"),
+    Goal("users held at p99 < 50 ms, x uvloop", "proxy", "photinus", "held", "users_over_uvloop", at_least=3),
+    Goal("Python of a member on a proxy, us", "multicast", "photinus", "1000x1", "python_us", 0.02),
+    Goal("CPU of it on the proxies, x a local broadcast", "multicast", "photinus", "1000x1", "cpu_over_local", 1.1),
+    Goal("a call to another node, p50, us", "call", "photinus", "1", "p50_us", 80),
+    Goal("calls a second, 64 under way", "call", "photinus", "64", "calls_per_s", at_least=60_000),
+    Goal("p99 of calls on a saturated link, x alone", "call", "photinus", "saturated", "p99_over_calm", 2),
+    Goal("p99 of calls beside a stuck space, x alone", "call", "photinus", "stuck", "p99_over_calm", 1.5),
     Goal("photinus new, dev, first answer, ms", "dev", "photinus", "new", "first_answer_ms", 5000),
     Goal("save to new handler, ms", "dev", "photinus", "save500", "save_to_handler_ms", 1000),
 )

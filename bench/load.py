@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -73,6 +73,20 @@ def run(bots: Path, arguments: Sequence[str], server: Server, prefix: Sequence[s
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise LoadFailed(f"{server.subject.name}: {words[-1]}")
     return Report(server.subject, json.loads(done.stdout))
+
+
+def follow(bots: Path, arguments: Sequence[str], server: Server) -> Generator[dict[str, Any]]:
+    """Each line that the load says, as it says it; closing this ends the load. It has its own time limits."""
+    command = [str(bots), *arguments, "--to", server.address, "--watch", str(server.process)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for line in cast("IO[str]", process.stdout):
+                yield json.loads(line)
+            words = cast("IO[str]", process.stderr).read().strip().splitlines()
+            if process.wait() != 0:
+                raise LoadFailed(f"{server.subject.name}: {words[-1] if words else process.returncode}")
+        finally:
+            process.terminate()
 
 
 _DURATIONS = ("--seconds", "--warmup")

@@ -58,6 +58,22 @@ def _status_bytes(process: int, field: str) -> int:
     raise RuntimeError(f"/proc/{process}/status has no {field}")
 
 
+def wakes(process: int) -> int:
+    """Of all its threads: one that sleeps gives the CPU up once a wake."""
+    states = (path.read_text() for path in Path(f"/proc/{process}/task").glob("*/status"))
+    lines = (line for state in states for line in state.splitlines() if line.startswith("voluntary_ctxt_switches"))
+    return sum(int(line.split()[1]) for line in lines)
+
+
+def idle_seconds(cpu: int) -> float:
+    """How long this CPU has had nothing to do, since the machine started."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{cpu} "):
+            # user, nice, system, idle, iowait: proc(5).
+            return (int(line.split()[4]) + int(line.split()[5])) / os.sysconf("SC_CLK_TCK")
+    raise RuntimeError(f"/proc/stat has no cpu{cpu}")
+
+
 @cache
 def perf_counts_system_calls() -> bool:
     """Whether perf is there and allowed to count another process's system calls."""
@@ -68,9 +84,9 @@ def perf_counts_system_calls() -> bool:
     return done.returncode == 0 and done.stderr.split(",", 1)[0].strip().isdigit()
 
 
-def floor_program() -> Path:
-    """The C servers of floor.c, compiled if they are older than their source."""
-    source, program = Path(__file__).with_name("floor.c"), BUILD / "floor"
+def compiled(name: str) -> Path:
+    """The program in C of this name, compiled if it is older than its source."""
+    source, program = Path(__file__).with_name(f"{name}.c"), BUILD / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CC", "cc")

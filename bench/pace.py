@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID
 
 from . import load
 from .load import LoadFailed
+from .machine import wakes as wakes_of
 from .plan import Plan, rotated
 from .server import Server, ServerFailed
 from .subjects import PACE, Subject
@@ -112,23 +113,16 @@ def _idle(server: Server) -> dict[str, float]:
     quiet = [socket.create_connection(address) for _ in range(QUIET)]
     try:
         time.sleep(SETTLE_SECONDS)
-        wakes, cpu_ns, began = _wakes(server.process), _cpu_ns(server.process), time.monotonic()
+        wakes, cpu_ns, began = wakes_of(server.process), _cpu_ns(server.process), time.monotonic()
         time.sleep(SECONDS)
         seconds = time.monotonic() - began
         return {
-            "wakes_per_s": (_wakes(server.process) - wakes) / seconds,
+            "wakes_per_s": (wakes_of(server.process) - wakes) / seconds,
             "idle_cpu_us_per_s": (_cpu_ns(server.process) - cpu_ns) / 1e3 / seconds,
         }
     finally:
         for connection in quiet:
             connection.close()
-
-
-def _wakes(process: int) -> int:
-    """A thread that sleeps gives the CPU up once a wake."""
-    states = (path.read_text() for path in Path(f"/proc/{process}/task").glob("*/status"))
-    lines = (line for state in states for line in state.splitlines() if line.startswith("voluntary_ctxt_switches"))
-    return sum(int(line.split()[1]) for line in lines)
 
 
 def _cpu_ns(process: int) -> int:

@@ -10,6 +10,8 @@ from statistics import median
 from typing import NamedTuple
 
 FLOOR = "floor"
+# A broadcast from the node that holds the members.
+LOCAL = "local"
 
 # Subjects, and the same without what they show the cost of.
 PLAIN = {
@@ -18,12 +20,20 @@ PLAIN = {
     "photinus-wss": "photinus-tcp",
     "pomelo-zlib": "pomelo-plain",
     "photinus-zlib": "photinus-plain",
+    **{
+        f"{proxy}-busy-{how}": f"{proxy}-idle-python"
+        for proxy in ("photinus", "uvloop")
+        for how in ("python", "pieces")
+    },
 }
 # The shape of a row without what disturbs in the others.
 CALM = "calm"
+# Calls one after the other, and the same while something disturbs.
+ONE_CALL = "1"
+DISTURBED_CALLS = ("saturated", "stuck")
 
 # What others are compared with.
-BASES = {FLOOR, *PLAIN.values()}
+BASES = {FLOOR, LOCAL, *PLAIN.values()}
 
 # Servers over ssl: which write all answers to one read at once, and which one by one.
 JOINED = ("asyncio-ssl-joined", "uvloop-ssl-joined")
@@ -32,9 +42,28 @@ EACH = ("asyncio-ssl", "uvloop-ssl")
 UNITS = {
     "echoes_per_s": "1/s",
     "deliveries_per_s": "1/s",
+    "packets_per_s": "1/s",
     "p50_us": "us",
     "p99_us": "us",
     "cpu_us": "us",
+    "proxy_cpu_us": "us",
+    "proxy_cpu_ratio": "x floor",
+    "p99_over_idle": "x the same with an idle Python",
+    "packets_over_idle": "x the same with an idle Python",
+    "cpu_us_per_user_s": "us/s",
+    "cpu_share": "cores",
+    "cpu_over_uvloop_proxy": "x uvloop",
+    "cpu_over_native": "x native",
+    "gil_over_uvloop": "x uvloop",
+    "added_p50_us": "us",
+    "added_p99_us": "us",
+    "asked_p99_us": "us",
+    "delivered": "share",
+    "users_held": "1",
+    "users_over_uvloop": "x uvloop",
+    "load_bound": "1",
+    "cpu_over_local": "x a local broadcast",
+    "calls_per_s": "1/s",
     "python_us": "us",
     "gil_us": "us",
     "cpu_ratio": "x floor",
@@ -45,7 +74,7 @@ UNITS = {
     "echoes_over_joined": "x the better of asyncio-ssl-joined and uvloop-ssl-joined",
     "echoes_over_each": "x the better of asyncio-ssl and uvloop-ssl",
     "handshakes_per_s": "1/s",
-    "p99_over_calm": "x the same without slow readers",
+    "p99_over_calm": "x the same without what disturbs",
     "slow_ended": "1",
     "all_back_s": "s",
     "back_p50_ms": "ms",
@@ -106,6 +135,15 @@ class Results:
         for key, rounds in list(self._rounds.items()):
             if key.metric == "cpu_us" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "cpu_ratio")
+            if key.metric == "proxy_cpu_us" and key.subject != FLOOR:
+                self._pair(key, rounds, key._replace(subject=FLOOR), "proxy_cpu_ratio")
+            if key.metric == "cpu_us" and key.row == "multicast" and key.subject != LOCAL:
+                self._pair(key, rounds, key._replace(subject=LOCAL), "cpu_over_local")
+            if key.row == "proxy":
+                self._compare_proxies(key, rounds)
+            if key.metric in ("p99_us", "packets_per_s") and key.row == "forward" and key.subject in PLAIN:
+                idle = key._replace(subject=PLAIN[key.subject])
+                self._pair(key, rounds, idle, key.metric.split("_")[0] + "_over_idle")
             if key.metric == "handshakes_per_s" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "handshakes_ratio")
             if key.metric in ("cpu_us", "python_us") and key.subject in PLAIN:
@@ -113,6 +151,8 @@ class Results:
                 self._pair(key, rounds, plain, key.metric.replace("_us", "_over_plain"))
             if key.metric == "p99_us" and key.row == "readers" and key.shape != CALM:
                 self._pair(key, rounds, key._replace(shape=CALM), "p99_over_calm")
+            if key.metric == "p99_us" and key.row == "call" and key.shape in DISTURBED_CALLS:
+                self._pair(key, rounds, key._replace(shape=ONE_CALL), "p99_over_calm")
             if key.metric == "echoes_per_s" and key.subject == "photinus-tls":
                 self._over_best(key, rounds, JOINED, "echoes_over_joined")
                 self._over_best(key, rounds, EACH, "echoes_over_each")
@@ -123,6 +163,18 @@ class Results:
                 self._tail(key, ("uvloop", "photinus-native-led"), "p99_over_best")
             if key.metric == "python_us" and key.subject in ("photinus-async", "photinus-typed"):
                 self._pair(key, rounds, key._replace(subject="photinus-native-led"), "python_over_bytes_us")
+
+    def _compare_proxies(self, key: Key, rounds: dict[int, float]) -> None:
+        uvloop = {
+            "cpu_us_per_user_s": "cpu_over_uvloop_proxy",
+            "gil_us": "gil_over_uvloop",
+            "users_held": "users_over_uvloop",
+        }
+        if key.metric in uvloop and key.subject.startswith("photinus"):
+            busy = "-half-busy" if key.subject.endswith("-half-busy") else ""
+            self._pair(key, rounds, key._replace(subject=f"uvloop{busy}"), uvloop[key.metric])
+        if key.metric == "cpu_us_per_user_s" and key.subject == "photinus":
+            self._pair(key, rounds, key._replace(subject="native"), "cpu_over_native")
 
     def value(self, row: str, subject: str, shape: str, metric: str) -> float | None:
         rounds = self._rounds.get(Key(row, subject, shape, metric))

@@ -33,7 +33,7 @@ class Server:
         self.log = BUILD / "log" / f"{subject.name}.{Path(subject.script).stem}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._pending = b""
-        self._ports: list[int] = []
+        self.ports: list[int] = []
         try:
             with pinned(cpu), self.log.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Server:
         return self._process.pid
 
     def port(self, protocol: str) -> int:
-        return self._ports[self.subject.protocols.index(protocol)]
+        return self.ports[self.subject.protocols.index(protocol)]
 
     def __enter__(self) -> Self:
         return self
@@ -98,11 +98,13 @@ class Server:
         while True:
             line = self._line(deadline)
             if found := _ADDRESS.search(line):
-                self._ports.append(int(found[1]))
+                self.ports.append(int(found[1]))
             if line.startswith("ready"):
-                if not self._ports:
+                if not self.subject.protocols:
+                    return ""
+                if not self.ports:
                     raise self._failed("was ready without saying where")
-                return f"{self.subject.scheme}://127.0.0.1:{self._ports[0]}"
+                return f"{self.subject.scheme}://127.0.0.1:{self.ports[0]}"
 
     def _line(self, deadline: float) -> str:
         output = cast("IO[bytes]", self._process.stdout)

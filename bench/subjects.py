@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import certificate
-from .machine import floor_program
+from .machine import BUILD, compiled
 
 SERVERS = Path(__file__).parent / "servers"
 
@@ -28,7 +28,8 @@ NATIVE_LED = {"PHOTINUS_ENGINE__THREADS": "1"}
 class Subject:
     name: str
     script: str
-    """A file of servers/, or `floor`, or `bots`: the load generator, which serves as a floor, too."""
+    """A file of servers/; `floor` or `forwarder`: the programs in C; or `bots`: the load generator, which serves as a
+    floor, too, and as what is behind one."""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     typed: bool = False
@@ -38,6 +39,15 @@ class Subject:
     protocols: tuple[str, ...] = ("length4",)
     """Of Photinus's listeners, with their options; the load speaks the first."""
     scheme: Literal["tcp", "tls", "ws", "wss"] = "tcp"
+    role: Literal["", "proxy", "world"] = ""
+    """As a node of a cluster (chain.py): which one."""
+    behind: tuple[Subject, ...] = ()
+    """What stands behind a proxy, on the load's CPU. `{port}` in the arguments and in the environment is where the
+    first of them is."""
+    busy: str = ""
+    """What a proxy's Python does beside (servers/busy.py): `thread` or `loop EVERY BUSY`."""
+    apart: bool = False
+    """Whether all but the thread that does so is on the load's CPU."""
 
     @property
     def encrypted(self) -> bool:
@@ -52,18 +62,22 @@ class Subject:
         return replace(self, script=script, environment={**self.environment, **environment})
 
     def command(self, bots: Path) -> list[str]:
-        if self.script == "floor":
-            return [str(floor_program()), *self.arguments]
+        if self.script in ("floor", "forwarder"):
+            return [str(compiled(self.script)), *self.arguments]
+        files = [str(file) for file in certificate.files()] if self.encrypted else []
         if self.script == "bots":
-            shown, key = certificate.files()
-            return [str(bots), *self.arguments, "--certificate", str(shown), "--key", str(key)]
+            shown = ["--certificate", files[0], "--key", files[1]] if files else []
+            return [str(bots), *self.arguments, *shown]
         script = str(SERVERS / self.script)
+        listeners = [f"{self.scheme}://127.0.0.1:0?protocol={protocol}" for protocol in self.protocols]
+        if self.role == "proxy":
+            # It has no application that could say its statistics.
+            return [sys.executable, script, *self.arguments, *listeners]
         if self.is_photinus:
             # The command that users run; nothing in the engine knows of the benchmark.
             photinus = str(Path(sys.executable).with_name("photinus"))
-            listeners = (f"--listen={self.scheme}://127.0.0.1:0?protocol={protocol}" for protocol in self.protocols)
-            return [photinus, "run", f"{script}:app", *listeners]
-        files = map(str, certificate.files()) if self.encrypted else ()
+            listen = (f"--listen={listener}" for listener in listeners)
+            return [photinus, "run", f"{script}:app", *self.arguments, *listen]
         return [sys.executable, script, *self.arguments, *files]
 
     def full_environment(self) -> dict[str, str]:
@@ -139,4 +153,102 @@ HANDSHAKES = (
 PACE = (
     Subject("photinus-bytes", "photinus_bytes.py", protocols=("length4", "pomelo")),
     Subject("photinus-native-led", "photinus_bytes.py", environment=NATIVE_LED, protocols=("length4", "pomelo")),
+)
+
+# What a world answers (proxy.py makes it): each line a value of JSON.
+ANSWERS = BUILD / "answers.jsonl"
+
+# What forwards, and what gives back behind it.
+_ECHO = Subject("echo", "forwarder", ("echo",), python="none")
+_NATIVE_ECHO = Subject(
+    "world",
+    "photinus_bytes.py",
+    environment={**NATIVE_LED, "PHOTINUS_NATIVE__APPS": "echo"},
+    protocols=(),
+    role="world",
+)
+_FORWARDING = Subject("photinus", "photinus_proxy.py", environment=NATIVE_LED, role="proxy", behind=(_NATIVE_ECHO,))
+_UVLOOP_PROXY = Subject("uvloop", "uvloop_proxy.py", ("{port}",), behind=(_ECHO,))
+# The loop's thread computes in pieces of a tenth of a second, one after the other.
+_PIECES = "loop 0.1 0.1"
+FORWARD = (
+    Subject("floor", "forwarder", ("proxy", "{port}"), python="none", behind=(_ECHO,)),
+    _FORWARDING,
+    _UVLOOP_PROXY,
+    replace(_FORWARDING, name="photinus-idle-python", apart=True),
+    replace(_FORWARDING, name="photinus-busy-python", busy="thread", apart=True),
+    replace(_FORWARDING, name="photinus-busy-pieces", busy=_PIECES, apart=True),
+    replace(_UVLOOP_PROXY, name="uvloop-idle-python", apart=True),
+    replace(_UVLOOP_PROXY, name="uvloop-busy-python", busy="thread", apart=True),
+    replace(_UVLOOP_PROXY, name="uvloop-busy-pieces", busy=_PIECES, apart=True),
+)
+
+# The model's own result (proxy.py): who stands between users and their world.
+_WORLD = Subject("world", "bots", ("world", "--answers", str(ANSWERS)), python="none")
+_A = replace(_UVLOOP_PROXY, arguments=("{port}", "--zlib"), scheme="tls", behind=(_WORLD,))
+_UPSTREAM = {"BENCH_UPSTREAM": "{port}"}
+_ROUTED = Subject(
+    "photinus-routed",
+    "photinus_router.py",
+    environment={**NATIVE_LED, **_UPSTREAM, "BENCH_ZLIB": "1"},
+    protocols=("photinus",),
+    scheme="tls",
+    behind=(_WORLD,),
+)
+_ANSWERING = {**NATIVE_LED, "BENCH_ANSWERS": str(ANSWERS)}
+_D = Subject(
+    "photinus",
+    "photinus_proxy.py",
+    environment=NATIVE_LED,
+    protocols=("photinus&compress=zlib",),
+    scheme="tls",
+    role="proxy",
+    behind=(Subject("world", "photinus_world.py", environment=_ANSWERING, protocols=(), role="world"),),
+)
+# Ten of every twenty milliseconds, on the loop's thread.
+_HALF = "loop 0.02 0.01"
+PROXY = (
+    Subject("floor", "forwarder", ("proxy", "{port}"), python="none", behind=(_WORLD,)),
+    Subject(
+        "native",
+        "bots",
+        ("bare-forward", "--compress", "--upstream", "127.0.0.1:{port}"),
+        python="none",
+        scheme="tls",
+        behind=(_WORLD,),
+    ),
+    _A,
+    _ROUTED,
+    replace(
+        _ROUTED,
+        name="photinus-routed-zlib",
+        environment={**NATIVE_LED, **_UPSTREAM},
+        protocols=("photinus&compress=zlib",),
+    ),
+    _D,
+    replace(_A, name="uvloop-half-busy", busy=_HALF),
+    replace(_D, name="photinus-half-busy", busy=_HALF),
+)
+
+# A local broadcast, and one to members on proxies.
+MULTICAST = (
+    Subject("local", "photinus_broadcast.py", environment=NATIVE_LED),
+    Subject(
+        "photinus",
+        "photinus_proxy.py",
+        environment=NATIVE_LED,
+        role="proxy",
+        behind=(Subject("world", "photinus_broadcast.py", environment=NATIVE_LED, protocols=(), role="world"),),
+    ),
+)
+
+# Two world nodes, as they come; the one in front calls.
+CALL = (
+    Subject(
+        "photinus",
+        "photinus_caller.py",
+        protocols=(),
+        role="world",
+        behind=(Subject("callee", "photinus_callee.py", protocols=(), role="world"),),
+    ),
 )

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .goals import GOALS
-from .results import Results
-from .subjects import COMPRESSION, ECHO, TLS, WEBSOCKET
+from .results import Key, Results
+from .subjects import COMPRESSION, ECHO, PROXY, TLS, WEBSOCKET
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Column:
 
 # Of the widest table.
 WIDTH = 160
+
+OWN_TABLES = ("proxy/held",)
 
 COLUMNS = (
     Column("per s", ("echoes_per_s", "deliveries_per_s"), 0),
@@ -49,6 +51,49 @@ DOOR_COLUMNS = (
     Column("per s\nx joined", ("echoes_over_joined",), 2),
     Column("x each", ("echoes_over_each",), 2),
     Column("packets\n/wake", ("packets_per_wake",), 1),
+)
+
+FORWARD_COLUMNS = (
+    Column("per s", ("packets_per_s",), 0),
+    *COLUMNS[1:3],
+    Column("proxy\nCPU us", ("proxy_cpu_us",), 3),
+    Column("x floor", ("proxy_cpu_ratio",), 2),
+    Column("GIL us", ("gil_us",), 3),
+    Column("per s\nx idle Python", ("packets_over_idle",), 2),
+    Column("p99\nx idle Python", ("p99_over_idle",), 2),
+)
+
+PROXY_COLUMNS = (
+    Column("CPU us\na user/s", ("cpu_us_per_user_s",), 1),
+    Column("cores", ("cpu_share",), 3),
+    Column("x uvloop", ("cpu_over_uvloop_proxy",), 2),
+    Column("x native", ("cpu_over_native",), 2),
+    Column("GIL us\na user/s", ("gil_us",), 1),
+    Column("wakes\na second", ("wakes_per_s",), 0),
+    Column("added us\np50", ("added_p50_us",), 0),
+    Column("p99", ("added_p99_us",), 0),
+    Column("asked\np99", ("asked_p99_us",), 0),
+    Column("delivered", ("delivered",), 3),
+)
+
+HELD_COLUMNS = (
+    Column("users held", ("users_held",), 0),
+    Column("x uvloop", ("users_over_uvloop",), 2),
+    Column("or more: the load\nwas full (share)", ("load_bound",), 1),
+)
+
+MULTICAST_COLUMNS = (
+    *COLUMNS[:3],
+    Column("Python us", ("python_us",), 4),
+    Column("CPU us", ("cpu_us",), 3),
+    Column("x local", ("cpu_over_local",), 2),
+)
+
+CALL_COLUMNS = (
+    Column("calls\nper s", ("calls_per_s",), 0),
+    Column("p50 us", ("p50_us",), 1),
+    Column("p99 us", ("p99_us",), 1),
+    Column("p99\nx alone", ("p99_over_calm",), 2),
 )
 
 HANDSHAKE_COLUMNS = (
@@ -112,6 +157,11 @@ def show(results: Results, console: Console) -> None:
     tables = (
         (("echo", "broadcast"), COLUMNS),
         (("tls", "websocket", "compression"), DOOR_COLUMNS),
+        (("forward",), FORWARD_COLUMNS),
+        (("proxy",), PROXY_COLUMNS),
+        (("proxy/held",), HELD_COLUMNS),
+        (("multicast",), MULTICAST_COLUMNS),
+        (("call",), CALL_COLUMNS),
         (("handshakes",), HANDSHAKE_COLUMNS),
         (("readers",), READERS_COLUMNS),
         (("resume",), RESUME_COLUMNS),
@@ -121,12 +171,18 @@ def show(results: Results, console: Console) -> None:
         (("dev",), DEV_COLUMNS),
     )
     for rows, columns in tables:
-        lines = list(dict.fromkeys((key.row, key.shape) for key in keys if key.row in rows))
+        lines = list(dict.fromkeys((key.row, key.shape) for key in keys if _belongs(key, rows)))
         if lines:
             console.print(_table(results, lines, columns))
     _show_goals(results, console)
     for problem in results.problems:
         console.print(f"[red]problem[/] {problem}", highlight=False)
+
+
+def _belongs(key: Key, rows: Sequence[str]) -> bool:
+    """A shape that has other figures than its row has a table of its own."""
+    own = f"{key.row}/{key.shape}"
+    return own in rows if own in OWN_TABLES else key.row in rows
 
 
 def _table(results: Results, lines: Sequence[tuple[str, str]], columns: Sequence[Column]) -> Table:
@@ -147,7 +203,7 @@ def _table(results: Results, lines: Sequence[tuple[str, str]], columns: Sequence
 
 
 def _place(subject: str) -> tuple[int, str]:
-    order = [each.name for each in (*ECHO, *TLS, *WEBSOCKET, *COMPRESSION)]
+    order = [each.name for each in (*ECHO, *TLS, *WEBSOCKET, *COMPRESSION, *PROXY)]
     return (order.index(subject) if subject in order else len(order), subject)
 
 

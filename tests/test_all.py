@@ -9,8 +9,12 @@ import photinus.testing
 
 def test_the_package() -> None:
     assert photinus.__all__ == [
+        "Address",
         "App",
         "Call",
+        "CallFailed",
+        "CallMismatch",
+        "CallTimeout",
         "Closed",
         "Group",
         "Node",
@@ -18,9 +22,16 @@ def test_the_package() -> None:
         "PhotinusError",
         "Rate",
         "Refused",
+        "RemoteError",
         "Routes",
+        "Service",
         "Session",
+        "SessionRef",
+        "Space",
+        "Unreachable",
         "__version__",
+        "call",
+        "on",
     ]
 
 

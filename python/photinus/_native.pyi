@@ -2,12 +2,12 @@
 import asyncio
 import contextvars
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Engine", "Handler", "MemoryConnection", "Session"]
+__all__ = ["Engine", "Handler", "MemoryConnection", "MemoryNetwork", "Session"]
 
 @disjoint_base
 class Session:
@@ -26,6 +26,8 @@ class Session:
     def roles(self, value: frozenset[str], /) -> None: ...
     @property
     def id(self) -> int: ...
+    @property
+    def origin(self) -> tuple[int, int]: ...
     @property
     def address(self) -> str: ...
     @property
@@ -54,11 +56,20 @@ class Handler:
         roles: Sequence[str] | None = None,
         rate: tuple[float, int] | None = None,
         secret: bool = False,
+        of_target: bool = False,
     ) -> Handler: ...
 
 @final
 class Engine:
-    def __new__(cls, *, threads: int = 0, memory: bool = False, limits: Mapping[str, int] | None = None) -> Engine: ...
+    def __new__(
+        cls,
+        *,
+        threads: int = 0,
+        memory: bool = False,
+        limits: Mapping[str, int] | None = None,
+        network: MemoryNetwork | None = None,
+        name: str = "",
+    ) -> Engine: ...
     @property
     def owner(self) -> Any: ...
     @owner.setter
@@ -78,6 +89,50 @@ class Engine:
         event_loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,
         caught_up: Callable[[Any], object] | None = None,
+        linked: Callable[[int, str, int, int], object] | None = None,
+        unlinked: Callable[[int, str], object] | None = None,
+        frames: Callable[[int, int, bool, int, int, bytes], object] | None = None,
+        bound: Callable[[Any, str, int, int, int, bytes], Any] | None = None,
+        done: Callable[[Any, int, int, str], object] | None = None,
+    ) -> None: ...
+    def join(self, cluster: str, node: str, roles: int, secret: bytes, *, generation: int, schema: int = 0) -> None: ...
+    def dial(self, node: str, url: str) -> None: ...
+    def hang_up(self, node: str) -> None: ...
+    def set_homes(self, *, here: bool, weights: Mapping[str, float]) -> None: ...
+    def links(self) -> list[dict[str, Any]]: ...
+    def send_frame(
+        self,
+        link: int,
+        kind: int,
+        destination: int,
+        source: int,
+        body: bytes,
+        *,
+        priority: int = 1,
+        request: bool = False,
+    ) -> None: ...
+    def own(
+        self,
+        session: Session,
+        verb: str,
+        payload: bytes,
+        *,
+        tag: int = 0,
+        request: int = 0,
+        slot: int = 0,
+        target: int = 0,
+        class_number: int = 0,
+    ) -> None: ...
+    def send_to(
+        self,
+        link: int,
+        session: int,
+        format: str,
+        route: str | int,
+        message: object,
+        *,
+        droppable: bool = False,
+        secret: bool = False,
     ) -> None: ...
     def set_certificates(
         self,
@@ -118,6 +173,12 @@ class Engine:
     def sessions(self, *, idle: bool = False) -> list[Session]: ...
     # Tasks in all but their class: `HandlerTask` in crates/native/src/task.rs.
     def suspended(self, *, closing: bool = False) -> list[asyncio.Task[Any]]: ...
+    def run(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: contextvars.Context,
+        done: Callable[[BaseException | None, Any], object],
+    ) -> asyncio.Task[Any] | None: ...
     def close_sessions(self, reason: str, done: Callable[[], object]) -> None: ...
     def shut_down(self) -> None: ...
     def release(self) -> None: ...
@@ -130,3 +191,13 @@ class MemoryConnection:
     def write(self, data: bytes) -> int: ...
     def read(self, limit: int = 65536) -> bytes | None: ...
     def close(self) -> None: ...
+
+@final
+class MemoryNetwork:
+    def __new__(cls) -> MemoryNetwork: ...
+    def delay(self, origin: str, to: str, seconds: float) -> None: ...
+    def freeze(self, origin: str, to: str, frozen: bool) -> None: ...
+    def refuse(self, origin: str, to: str, refused: bool) -> None: ...
+    def cut(self, one: str, other: str) -> None: ...
+    def kill(self, name: str) -> None: ...
+    def has_events(self) -> bool: ...

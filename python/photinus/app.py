@@ -9,9 +9,11 @@ from typing import Any, TypeVar, overload
 from msgspec import Struct
 
 from . import scope
+from .cluster.service import Service
 from .errors import NoNode, RouteError
 from .routes import Routes, Table, table_of
 from .shape import Shape, hook_shape
+from .space.space import Space
 from .tasks import Tasks, Timer
 
 T = TypeVar("T")
@@ -38,14 +40,24 @@ class Reporter(Struct, frozen=True):
 
 
 class App:
-    """A game: its routes, and the timers and tasks of each node that runs it.
+    """A game: its routes, services and spaces, and the timers and tasks of each node that runs it.
 
-    Any number of nodes, also in one process, can run the same App.
+    Any number of nodes, also in one process, can run the same App. RouteError if two services or spaces
+    have the same name, or one of them is none.
     """
 
-    def __init__(self, name: str, *, routes: Iterable[Routes] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        routes: Iterable[Routes] = (),
+        services: Iterable[type[Service]] = (),
+        spaces: Iterable[type[Space]] = (),
+    ) -> None:
         self.name = name
         self.routes = tuple(routes)
+        self.callees = _by_name([*_checked("services", Service, services), *_checked("spaces", Space, spaces)])
+        """The services and spaces by their names."""
         self._timers: list[Timer] = []
         self._works: list[Callable[[], Coroutine[Any, Any, object]]] = []
         self.starting: list[AppHook] = []
@@ -153,3 +165,22 @@ class App:
         except NoNode:
             return None
         return here.part(Tasks) if here.holds(self) else None
+
+
+def _checked(what: str, kind: type[Service], given: Iterable[object]) -> list[type[Service]]:
+    classes: list[type[Service]] = []
+    for each in given:
+        if not (isinstance(each, type) and issubclass(each, kind) and each is not kind):
+            raise RouteError(f"App({what}=…): expected classes derived from {kind.__name__}, found {each!r}")
+        classes.append(each)
+    return classes
+
+
+def _by_name(classes: list[type[Service]]) -> dict[str, type[Service]]:
+    """Other nodes know them by their names."""
+    named: dict[str, type[Service]] = {}
+    for each in classes:
+        first = named.setdefault(each.__name__, each)
+        if first is not each:
+            raise RouteError(f"App: two services or spaces are called {each.__name__}: {first!r} and {each!r}")
+    return named

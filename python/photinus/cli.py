@@ -22,7 +22,8 @@ from rich.table import Table
 
 from . import __version__
 from .app import App
-from .config import Config, load
+from .cluster.table import check_safe, check_table, roles
+from .config import ROLES, Config, Role, load
 from .errors import UsageError
 from .load import load_app
 from .node import Node
@@ -48,7 +49,17 @@ LISTEN = click.option(
     help="Where clients connect, such as 'tcp://0.0.0.0:7000' or 'wss://0.0.0.0:7443'. Repeatable; replaces the "
     f"configuration's listeners. {DEFAULT_LISTENER} if there are none.",
 )
-NODE = click.option("--node", "name", metavar="NAME", help="The node's name; the application's if none is given.")
+NODE = click.option(
+    "--node",
+    "name",
+    metavar="NAME",
+    help="The node's name, one of the configuration's table if that has one; the application's if none is given.",
+)
+ROLE = click.option(
+    "--role",
+    metavar="proxy,world",
+    help="What the node does: hold clients, run the game, or both, which is what it does if it is told nothing.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -127,12 +138,17 @@ def dev(
 
 
 @main.command()
-@APP
+@click.argument("target", metavar="[APP]", required=False)
 @CONFIG
 @LISTEN
 @NODE
-def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: str | None) -> None:
+@ROLE
+def run(
+    target: str | None, config_file: Path | None, listen: tuple[str, ...], name: str | None, role: str | None
+) -> None:
     """Run one node of APP.
+
+    A node that is a proxy and nothing else needs no APP, and loads none of its code.
 
     Prints a line for each listener and then one that begins with `ready`. SIGTERM or Ctrl-C lets
     clients know, finishes what was begun, and exits 0; a second one stops at once. Settings in the
@@ -140,7 +156,14 @@ def run(target: str, config_file: Path | None, listen: tuple[str, ...], name: st
     """
     _log_to_stderr()
     with _explained():
-        config = _configure(config_file, listen, name)
+        config = _configure(config_file, listen, name, role)
+        check_safe(config)
+        does = roles(config)
+        if "world" not in does:
+            _serve(App(config.node.name or "proxy"), config)
+            return
+        if target is None:
+            raise click.UsageError("Missing argument 'APP': only a node that is a proxy and nothing else needs none.")
         _serve(load_app(target), config)
 
 
@@ -161,14 +184,28 @@ def routes(target: str) -> None:
     console.print(table)
 
 
-def _configure(file: Path | None, listen: tuple[str, ...], name: str | None) -> Config:
+def _configure(file: Path | None, listen: tuple[str, ...], name: str | None, role: str | None = None) -> Config:
     config = load(file)
-    node = msgspec.structs.replace(
-        config.node,
-        name=name or config.node.name,
-        listen=listen or config.node.listen or (DEFAULT_LISTENER,),
-    )
+    node = msgspec.structs.replace(config.node, name=name or config.node.name)
+    if role is not None:
+        node = msgspec.structs.replace(node, roles=_roles(role))
+    config = msgspec.structs.replace(config, node=node)
+    check_table(config)
+    if "proxy" in roles(config):
+        node = msgspec.structs.replace(node, listen=listen or node.listen or (DEFAULT_LISTENER,))
+    elif listen:
+        raise click.UsageError("--listen: this node is no proxy, so no client can connect to it.")
+    else:
+        # The file may be that of all nodes.
+        node = msgspec.structs.replace(node, listen=())
     return msgspec.structs.replace(config, node=node)
+
+
+def _roles(text: str) -> tuple[Role, ...]:
+    given = {word.strip() for word in text.split(",")}
+    if not given or not given <= set(ROLES):
+        raise click.UsageError(f"--role: expected proxy, world or proxy,world, got {text}")
+    return tuple(role for role in ROLES if role in given)
 
 
 def _serve(
@@ -186,7 +223,8 @@ def _serve(
             await asyncio.sleep(0)
         for address in node.addresses[: len(clients)]:
             click.echo(f"listening on {address}")
-        click.echo(f"ready: {node.name} runs {app.name} (process {os.getpid()})")
+        what = f"runs {app.name}" if "world" in node.roles else f"is a proxy of {config.cluster.name}"
+        click.echo(f"ready: {node.name} {what} (process {os.getpid()})")
         if development is not None:
             development.show_banner(node)
             if playground is not None:

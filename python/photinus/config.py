@@ -28,6 +28,10 @@ Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 AnyBytes = Annotated[int, Meta(ge=0, le=2**40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=24 * 3600 * 1000)]
 AnyMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
+# A name stands in log lines, in addresses (`Bank@world-1`) and in the links' hello, behind one byte of length.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Role = Literal["proxy", "world"]
+ROLES: tuple[Role, ...] = ("proxy", "world")
 # More reactors than a large machine has cores is a mistake in the unit.
 Threads = Annotated[int, Meta(ge=0, le=256)]
 # Leading from the loop's thread is tested where servers run.
@@ -58,7 +62,10 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True):
     """[node]: who this node is and where clients reach it."""
 
     name: str | None = None
-    """The node's name in logs and statistics; the application's if none is given."""
+    """The node's name in logs and statistics, and in the cluster's table; the application's if none is given."""
+    roles: tuple[Role, ...] = ()
+    """What it does: `proxy` holds clients, `world` runs the game. Those of its entry in the cluster's table if
+    none are given, and both if it has none."""
     listen: tuple[str, ...] = ()
     """URLs of the listeners, such as `tcp://0.0.0.0:7000` or `wss://0.0.0.0:7443?protocol=pomelo`."""
 
@@ -84,6 +91,29 @@ class TlsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Authorities whose certificates are taken from clients."""
     client: Literal["none", "optional", "required"] = "none"
     """Whether clients show a certificate: they are not asked, may, or must."""
+
+
+class Member(Struct, frozen=True, forbid_unknown_fields=True):
+    """[cluster.nodes.NAME]: a node of the cluster, as all others know it."""
+
+    link: str
+    """Where other nodes reach it: `tcp://HOST:PORT`, or `tls://HOST:PORT` with [tls] of both sides."""
+    roles: tuple[Role, ...] = ROLES
+
+
+class ClusterSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[cluster]: which nodes there are. The same on all of them."""
+
+    name: Name = "photinus"
+    """Nodes of clusters with different names refuse each other."""
+    secret: str = ""
+    """What nodes prove to each other that they know. Needed where a link leaves this machine."""
+    plain_links: bool = False
+    """Links of `tcp` may leave this machine: what they carry can be read and changed on the way."""
+    nodes: dict[Name, Member] = {}
+    places: dict[str, Name] = {}
+    """Spaces and services that have a place of their own: `"Station/station-7" = "world-1"`. All others
+    are spread over the world nodes by their names."""
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +186,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     node: NodeSection = NodeSection()
     engine: EngineSection = EngineSection()
+    cluster: ClusterSection = ClusterSection()
     tls: TlsSection = TlsSection()
     limits: Limits = Limits()
 
@@ -197,6 +228,8 @@ def _types(struct: type[Struct]) -> dict[str, Any]:
 
 
 def _convert(source: str, key: str, kind: object, value: object, is_text: bool) -> object:
+    if typing.get_origin(kind) is dict:
+        return _convert_table(source, key, kind, value, is_text)
     if is_text and typing.get_origin(kind) is tuple:
         value = str(value).split()
     try:
@@ -204,6 +237,36 @@ def _convert(source: str, key: str, kind: object, value: object, is_text: bool) 
     except msgspec.ValidationError as error:
         problem = str(error)
         raise ConfigError(f"{source}: {key}: {problem[0].lower()}{problem[1:]}") from None
+
+
+def _convert_table(source: str, key: str, kind: object, value: object, is_text: bool) -> object:
+    """One by one, so that what is wrong is named with its own name."""
+    name_kind, entry_kind = typing.get_args(kind)
+    if is_text or not isinstance(value, dict):
+        raise ConfigError(f"{source}: {key}: expected a table, which only a file can hold")
+    section, name = key[1:].split("] ")
+    section = f"{section}.{name}"
+    table: dict[object, object] = {}
+    for entry, content in cast(dict[str, object], value).items():
+        _convert(source, f"[{section}] the name {entry!r}", name_kind, entry, is_text=False)
+        if entry_kind is not Member:
+            table[entry] = _convert(source, f"[{section}] {entry}", entry_kind, content, is_text=False)
+            continue
+        where, keys = f"[{section}.{entry}]", _types(Member)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{source}: [{section}] {entry}: expected a section {where}, got a value")
+        given = cast(dict[str, object], content)
+        for word in given:
+            if word not in keys:
+                raise ConfigError(f"{source}: unknown key {where} {word}{_did_you_mean(word, keys)}")
+        values = {
+            word: _convert(source, f"{where} {word}", keys[word], one, is_text=False) for word, one in given.items()
+        }
+        for field in msgspec.structs.fields(Member):
+            if field.required and field.name not in values:
+                raise ConfigError(f"{source}: {where} {field.name}: it has none")
+        table[entry] = Member(**cast(dict[str, Any], values))
+    return table
 
 
 def _path(kind: type, value: object) -> object:

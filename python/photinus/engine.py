@@ -17,12 +17,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from ._native import Engine, Handler, MemoryConnection, Session
+from ._native import Engine, Handler, MemoryConnection, MemoryNetwork, Session
 
 __all__ = [
     "Engine",
     "Handler",
     "MemoryConnection",
+    "MemoryNetwork",
     "Session",
     "attach",
     "new_event_loop",

@@ -8,6 +8,11 @@ PhotinusError
         AppNotFound     what was named to the command line holds no application
         ReloadError     edited code that cannot take over the running game's data
         NoNode          something that belongs to a node was used outside of any
+    CallFailed          a call to a service or space came to nothing
+        CallTimeout     no answer by its deadline
+        Unreachable     its node cannot be reached
+        RemoteError     what was called raised
+        CallMismatch    the two sides do not agree on what can be called, and with what
     ConnectionFailed    the network, or whoever is at its other end
         ConnectionLost  the connection is gone
             HandshakeRefused  the server does not take this client, or not now
@@ -76,6 +81,48 @@ class ReloadError(UsageError):
 
 class NoNode(UsageError):
     """Something that lives in a node was used where no node, or more than one, can be meant."""
+
+
+class CallFailed(PhotinusError):
+    """A call to a service or space came to nothing."""
+
+
+class CallTimeout(CallFailed, TimeoutError):
+    """The call had no answer by its deadline. It may have been executed, once, or still be."""
+
+
+class Unreachable(CallFailed, ConnectionError):
+    """The node that was called cannot be reached; `sent` is whether the call may have been executed."""
+
+    def __init__(self, text: str, *, sent: bool) -> None:
+        super().__init__(text)
+        self.sent = sent
+
+
+class RemoteError(CallFailed):
+    """What was called raised something else than Refused: `type` is the exception's name, `text` its text.
+
+    Its traceback is in the log of the node where it was raised.
+    """
+
+    def __init__(self, type: str, text: str) -> None:  # noqa: A002 - it is what the attribute is called
+        super().__init__(f"{type}: {text}" if text else type)
+        self.type = type
+        self.text = text
+
+
+class CallMismatch(CallFailed):
+    """A call that could not be made as written; nothing was executed, unless it is its result.
+
+    `code` is `unknown-call` (no such class there, or no such method that is @call), `bad-arguments`
+    (they cannot be encoded, or are not what the method's annotations say), `bad-result` (the method ran, and
+    what it returned is not what its annotations say) or `too-large` (of either).
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
 
 
 class ConnectionFailed(PhotinusError):

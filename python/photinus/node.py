@@ -12,8 +12,10 @@ from typing import Any, Self, TypeVar
 from . import engine as engines
 from .app import App, AppHook, Reporter
 from .certificates import LOOK_SECONDS, Certificates
-from .config import Config
-from .engine import Engine, Handler
+from .cluster.node import Cluster
+from .cluster.table import roles as roles_of
+from .config import Config, Role
+from .engine import Engine, Handler, MemoryNetwork
 from .engine import Session as NativeSession
 from .errors import ConfigError, Refused, UsageError
 from .hooks import Hook, around
@@ -68,6 +70,8 @@ class Node:
         self._attached = engine is not None
         self._detach: Callable[[], None] | None = None
         self._watch = watch
+        self._config = config
+        self._cluster: Cluster | None = None
         self._tasks: Tasks | None = None
         self._declared: list[asyncio.Task[Any]] = []
         self._serving = False
@@ -77,6 +81,7 @@ class Node:
         """Attempts to `replace` the App that came to nothing; counted by whoever made them."""
         self._handler_errors = 0
         self._hook_errors = 0
+        self._call_errors = 0
         self._refused = 0
         self._bad_messages = 0
 
@@ -105,6 +110,7 @@ class Node:
         self.scope.add(self.engine)
         self.scope.add(self.app)
         self.engine.owner = self.scope
+        self._cluster = self._join(loop)
         self._install(self.app, table, loop)
         self.scope.register()
         try:
@@ -112,6 +118,7 @@ class Node:
                 self._detach = engines.attach(self.engine, loop)
             self.certificates.load()
             self.addresses = tuple(self._bind(url) for url in self._listen)
+            self._cluster.start()
             await self._started(loop)
             self.engine.start()
             if self.certificates.given:
@@ -136,6 +143,8 @@ class Node:
             if self._serving:
                 await self._stopping()
         finally:
+            if self._cluster is not None and self._serving:
+                await self._cluster.stop()
             await engines.stop(self.engine, timeout=timeout)
             if self._tasks is not None:
                 await self._tasks.stop(max(timeout, engines.GOODBYE_SECONDS))
@@ -174,6 +183,8 @@ class Node:
             if session in idle:
                 session.data = data
         if app is not self.app:
+            if self._cluster is not None:
+                self._cluster.instances.replace(app.callees)
             self.scope.replace(self.app, app)
             self.app = app
         self._reloads = number = self._reloads + 1
@@ -190,6 +201,7 @@ class Node:
         app = {
             "handler_errors": self._handler_errors,
             "hook_errors": self._hook_errors,
+            "call_errors": self._call_errors,
             "refused": self._refused,
             "bad_messages": self._bad_messages,
             "reloads": self._reloads,
@@ -197,7 +209,30 @@ class Node:
             "players": len(self.players),
             "tasks": {} if self._tasks is None else self._tasks.statistics(),
         }
-        return {**self.engine.statistics(), "app": app}
+        cluster = {} if self._cluster is None else self._cluster.statistics()
+        return {**self.engine.statistics(), **cluster, "app": app}
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What it does: hold clients, run the game, or both."""
+        return roles_of(self._config)
+
+    def reaches(self, node: str) -> bool:
+        """Whether calls to that node have a link now; its own always have."""
+        return self._cluster is not None and self._cluster.calls.reaches(node)
+
+    def _join(self, loop: asyncio.AbstractEventLoop) -> Cluster:
+        cluster = Cluster(
+            self.name,
+            self._config,
+            self.app.callees,
+            self.engine,
+            loop=loop,
+            context=self.scope.context,
+            failed=self._call_failed,
+        )
+        self.scope.add(cluster.calls)
+        return cluster
 
     def _running(self) -> Tasks | None:
         return self._tasks if self._serving and not self._stopped else None
@@ -210,6 +245,9 @@ class Node:
         caught_up: Callable[[NativeSession], None] | None = None,
     ) -> None:
         app.seal()
+        cluster = self._cluster
+        if cluster is None:
+            raise UsageError("this node does not run")
         self.engine.install(
             session_type=Session,
             routes={key: self._handler(route, loop) for key, route in table.routes.items()},
@@ -226,6 +264,9 @@ class Node:
             event_loop=loop,
             context=self.scope.context,
             caught_up=caught_up,
+            linked=cluster.linked,
+            unlinked=cluster.calls.unlinked,
+            frames=cluster.calls.handle_frame,
         )
 
     def _handler(self, route: Route, loop: asyncio.AbstractEventLoop) -> Handler:
@@ -339,6 +380,12 @@ class Node:
         if self._watch is not None:
             self._watch(error)
 
+    def _call_failed(self, what: str, error: BaseException) -> None:
+        self._call_errors += 1
+        _log.error("%s failed", what, exc_info=error)
+        if self._watch is not None:
+            self._watch(error)
+
     def _catch_up(self, renew: Callable[[list[Any]], list[Any]], session: NativeSession) -> None:
         """A handler of this session is done that may have begun before the last `replace`."""
         try:
@@ -378,10 +425,12 @@ def run(
         return runner.run(serve())
 
 
-def engine_for(config: Config, *, memory: bool = False) -> Engine:
-    """An engine with these limits; ConfigError names the one that it does not accept."""
+def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork | None = None, name: str = "") -> Engine:
+    """An engine with these limits; ConfigError names the one that it does not accept. One in memory is alone, or has
+    this name in a network."""
+    limits = config.limits.given()
     try:
-        return Engine(threads=config.engine.threads, memory=memory, limits=config.limits.given())
+        return Engine(threads=config.engine.threads, memory=memory, limits=limits, network=network, name=name)
     except ValueError as error:
         raise ConfigError(f"[limits] {error}") from error
 

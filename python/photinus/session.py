@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from msgspec import Struct
 from typing_extensions import TypeVar
@@ -25,6 +25,26 @@ class Closed(Struct, frozen=True):
 
     by: Literal["client", "server", "network", "protocol"]
     reason: str
+
+
+class Address(Protocol):
+    """Where a service or space is: what `at` gives, and the service or space itself."""
+
+    @property
+    def address(self) -> str:
+        """`Class/key`."""
+        ...
+
+
+class SessionRef(Struct, frozen=True, array_like=True):
+    """A session, as it can be named on any node: in calls' arguments, in what is kept.
+
+    `node` holds its client, in this `generation` of it, under this `handle`.
+    """
+
+    node: str
+    generation: int
+    handle: int
 
 
 class Session(NativeSession, Generic[D]):

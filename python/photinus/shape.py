@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeGuard, cast
 
+import msgspec
 from msgspec import Struct
 
 from .errors import RouteError
 from .hooks import Call, Outcome
-from .session import Closed, Session
+from .session import Closed, Session, SessionRef
 
+_CALL = "async def (self, argument: A, …) -> R with A and R of whatever msgspec encodes"
+_ATTACHED = "(self, who: SessionRef, message: M) -> R with M a Struct or bytes, and R a Struct, bytes or None"
 _HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R a Struct, bytes or None"
 # What is called with a fixed shape, by what it is declared as.
 _HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -59,6 +62,59 @@ def hook_shape(what: str, hook: object, names: Mapping[str, Any]) -> Shape:
     return reader.shape(None)
 
 
+class CallShape(Struct, frozen=True):
+    """What both sides must know of a method that is @call."""
+
+    name: str
+    signature: inspect.Signature
+    """Of the method without `self`, its annotations resolved."""
+    arguments: Any
+    """The type of all arguments together: a tuple."""
+    result: Any
+    plain: bool
+    """Without defaults and keyword-only parameters: what is called with enough positional arguments is complete."""
+    place: str
+
+
+def call_shape(what: str, method: object, names: Mapping[str, Any]) -> CallShape:
+    """The shape of a method that other nodes can call; RouteError as above."""
+    reader = _Reader(what, _CALL, method, names)
+    if not (reader.is_async_def() or reader.returns(Coroutine)):
+        raise reader.wrong("a def, which cannot be awaited")
+    parameters = reader.parameters_behind_self()
+    result = reader.annotations.get("return", None)
+    if "return" not in reader.annotations:
+        raise reader.wrong("nothing that says what it returns")
+    if reader.returns(Coroutine):
+        result = typing.get_args(result)[-1]
+    kinds = tuple(parameter.annotation for parameter in parameters)
+    arguments = tuple.__class_getitem__(kinds)
+    result = type(None) if result is None else result
+    for kind in (arguments, result):
+        try:
+            msgspec.msgpack.Decoder(kind)
+        except TypeError as error:
+            raise reader.wrong(str(error)) from None
+    plain = all(
+        parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+        for parameter in parameters
+    )
+    signature = inspect.Signature(parameters)
+    return CallShape(reader.function.__name__, signature, arguments, result, plain, reader.place)
+
+
+def attached_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape:
+    """The shape of a space's handler of a route; RouteError as above."""
+    reader = _Reader(what, _ATTACHED, handler, names)
+    who, message = reader.parameters(2, behind_self=True)
+    reader.check(who, SessionRef)
+    kind: object = message.annotation
+    if not _is_message(kind):
+        raise reader.wrong(f"parameter `{message.name}` is {_show(kind)}")
+    reader.check_result(_is_message)
+    return reader.shape(kind)
+
+
 class _Reader:
     """Reads one callable, and words what is wrong with it."""
 
@@ -73,12 +129,23 @@ class _Reader:
         self.signature = inspect.signature(self.function)
         self.annotations = self._annotations(names)
 
-    def parameters(self, count: int) -> list[inspect.Parameter]:
+    def parameters(self, count: int, *, behind_self: bool = False) -> list[inspect.Parameter]:
         """The positional parameters, annotations resolved."""
-        found = list(self.signature.parameters.values())
+        found = list(self.signature.parameters.values())[int(behind_self) :]
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         if len(found) != count or any(parameter.kind not in positional for parameter in found):
             raise self.wrong(f"the parameters {self.signature}")
+        return self._resolved(found)
+
+    def parameters_behind_self(self) -> list[inspect.Parameter]:
+        """However many there are, annotations resolved."""
+        found = list(self.signature.parameters.values())
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if not found or any(parameter.kind in several for parameter in found):
+            raise self.wrong(f"the parameters {self.signature}")
+        return self._resolved(found[1:])
+
+    def _resolved(self, found: list[inspect.Parameter]) -> list[inspect.Parameter]:
         for index, parameter in enumerate(found):
             if parameter.name not in self.annotations:
                 raise self.wrong(f"parameter `{parameter.name}` has no annotation")
@@ -93,14 +160,14 @@ class _Reader:
 
     def check_result(self, allows: Callable[[object], bool]) -> None:
         result = self.annotations.get("return", None)
-        if self._returns_awaitable(result):
+        if self.returns(Awaitable):
             result = typing.get_args(result)[-1]
         for part in _union_parts(result):
             if part is not type(None) and part is not None and not allows(part):
                 raise self.wrong(f"it returns {_show(part)}")
 
     def shape(self, message: type[Struct | bytes] | None) -> Shape:
-        asynchronous = self._is_async_def() or self._returns_awaitable(self.annotations.get("return"))
+        asynchronous = self.is_async_def() or self.returns(Awaitable)
         return Shape(message, asynchronous, self.place)
 
     def wrong(self, found: str) -> RouteError:
@@ -117,13 +184,14 @@ class _Reader:
         except NameError as error:
             raise self.wrong(f"an annotation that cannot be resolved here ({error})") from error
 
-    def _is_async_def(self) -> bool:
+    def is_async_def(self) -> bool:
         function = self.function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(cast(Any, type(function)).__call__)
 
-    def _returns_awaitable(self, result: object) -> bool:
-        origin = typing.get_origin(result)
-        return isinstance(origin, type) and issubclass(origin, Awaitable)
+    def returns(self, kind: type) -> bool:
+        """Whether its annotation says that it returns an awaitable of this kind."""
+        origin = typing.get_origin(self.annotations.get("return"))
+        return isinstance(origin, type) and issubclass(origin, kind)
 
 
 def place_of(handler: object) -> str:

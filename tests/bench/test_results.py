@@ -13,7 +13,21 @@ from bench.counters import engine_figures
 from bench.goals import GOALS, Goal
 from bench.plan import Plan, rotated
 from bench.results import UNITS, Results
-from bench.subjects import BROADCAST, COMPRESSION, ECHO, HANDSHAKES, MEMORY, PACE, RESUME, TLS, WEBSOCKET
+from bench.subjects import (
+    BROADCAST,
+    CALL,
+    COMPRESSION,
+    ECHO,
+    FORWARD,
+    HANDSHAKES,
+    MEMORY,
+    MULTICAST,
+    PACE,
+    PROXY,
+    RESUME,
+    TLS,
+    WEBSOCKET,
+)
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -75,6 +89,50 @@ def test_slow_readers_are_compared_with_none_in_the_same_round() -> None:
     results.compare()
     assert results.value("readers", "photinus-bytes", "slow", "p99_over_calm") == 1.5
     assert results.value("readers", "photinus-bytes", "calm", "p99_over_calm") is None
+
+
+def test_forwarding_is_compared_with_the_c_program_and_with_an_idle_python() -> None:
+    results = Results()
+    for round_, (floor, own, idle, busy) in enumerate([(1.0, 1.4, 100, 110), (2.0, 2.8, 50, 55), (1.0, 1.4, 10, 30)]):
+        results.add("forward", "floor", "50x1", round_, {"proxy_cpu_us": floor})
+        results.add("forward", "photinus", "50x1", round_, {"proxy_cpu_us": own})
+        for subject, p99 in (("photinus-idle-python", idle), ("photinus-busy-python", busy)):
+            results.add("forward", subject, "50x1", round_, {"p99_us": p99, "packets_per_s": 1e6 / p99})
+    results.compare()
+    assert results.value("forward", "photinus", "50x1", "proxy_cpu_ratio") == pytest.approx(1.4)
+    assert results.value("forward", "photinus-busy-python", "50x1", "p99_over_idle") == pytest.approx(1.1)
+    assert results.value("forward", "photinus-busy-python", "50x1", "packets_over_idle") == pytest.approx(1 / 1.1)
+    assert results.value("forward", "photinus-idle-python", "50x1", "p99_over_idle") is None
+
+
+def test_proxies_are_compared_with_uvloop_and_a_native_one() -> None:
+    results = Results()
+    for subject, cost, gil in (("uvloop", 300.0, 300.0), ("native", 120.0, None), ("photinus", 150.0, 0.0)):
+        results.add("proxy", subject, "1600", 0, {"cpu_us_per_user_s": cost})
+        if gil is not None:
+            results.add("proxy", subject, "1600", 0, {"gil_us": gil})
+    for subject, users in (("uvloop", 4000.0), ("photinus", 9000.0), ("uvloop-half-busy", 800.0)):
+        results.add("proxy", subject, "held", 0, {"users_held": users})
+    results.add("proxy", "photinus-half-busy", "held", 0, {"users_held": 8000.0})
+    results.compare()
+    assert results.value("proxy", "photinus", "1600", "cpu_over_uvloop_proxy") == 0.5
+    assert results.value("proxy", "photinus", "1600", "cpu_over_native") == 1.25
+    assert results.value("proxy", "photinus", "1600", "gil_over_uvloop") == 0.0
+    assert results.value("proxy", "photinus", "held", "users_over_uvloop") == 2.25
+    assert results.value("proxy", "photinus-half-busy", "held", "users_over_uvloop") == 10.0
+
+
+def test_members_on_proxies_are_compared_with_local_ones_and_disturbed_calls_with_calm_ones() -> None:
+    results = Results()
+    results.add("multicast", "local", "1000x1", 0, {"cpu_us": 2.0})
+    results.add("multicast", "photinus", "1000x1", 0, {"cpu_us": 2.1})
+    for shape, p99 in (("1", 100.0), ("saturated", 150.0), ("stuck", 120.0), ("64", 900.0)):
+        results.add("call", "photinus", shape, 0, {"p99_us": p99})
+    results.compare()
+    assert results.value("multicast", "photinus", "1000x1", "cpu_over_local") == pytest.approx(1.05)
+    assert results.value("call", "photinus", "saturated", "p99_over_calm") == 1.5
+    assert results.value("call", "photinus", "stuck", "p99_over_calm") == 1.2
+    assert results.value("call", "photinus", "64", "p99_over_calm") is None
 
 
 def test_async_is_compared_with_def() -> None:
@@ -147,6 +205,7 @@ def test_every_goal_is_of_something_measured() -> None:
     subjects = {"tasks": ECHO, "echo": ECHO, "pace": PACE, "broadcast": BROADCAST, "memory": MEMORY}
     subjects |= {"tls": TLS, "websocket": WEBSOCKET, "handshakes": HANDSHAKES}
     subjects |= {"compression": COMPRESSION, "resume": RESUME, "readers": BROADCAST}
+    subjects |= {"forward": FORWARD, "proxy": PROXY, "multicast": MULTICAST, "call": CALL}
     names = {row: {subject.name for subject in of_row} for row, of_row in subjects.items()}
     names["dev"] = {dev.SUBJECT}
     for goal in GOALS:

@@ -475,20 +475,20 @@ fn read_payloads(options: &Options) -> io::Result<Vec<Payload>> {
     }
 }
 
-struct Inflater {
+pub struct Inflater {
     zlib: Decompress,
     output: Box<[u8]>,
 }
 
 impl Inflater {
-    fn new() -> Inflater {
+    pub fn new() -> Inflater {
         Inflater {
             zlib: Decompress::new(true),
             output: vec![0; LONGEST_FRAME].into_boxed_slice(),
         }
     }
 
-    fn inflate(&mut self, input: &[u8]) -> io::Result<&[u8]> {
+    pub fn inflate(&mut self, input: &[u8]) -> io::Result<&[u8]> {
         self.zlib.reset(true);
         let status = self
             .zlib

@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> io::Result<()> {
-    let config = server_config(options)?;
+    let config = server_config(&options.certificate, &options.key)?;
     let mut poll = Poll::new()?;
     let control = control::listen(poll.registry())?;
     let mut listener = listen()?;
@@ -135,7 +135,8 @@ impl Served {
     }
 }
 
-fn listen() -> io::Result<TcpListener> {
+/// At a free port of loopback.
+pub fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
     socket.listen(BACKLOG)?;
@@ -144,18 +145,17 @@ fn listen() -> io::Result<TcpListener> {
 }
 
 /// Versions, ciphers and tickets as Photinus has them.
-fn server_config(options: &Options) -> io::Result<Arc<ServerConfig>> {
-    let certificates = CertificateDer::pem_slice_iter(&read(&options.certificate)?)
+pub fn server_config(certificate: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
+    let certificates = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(&options.certificate, &error))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&options.key)?)
-        .map_err(|error| wrong(&options.key, &error))?;
+        .map_err(|error| wrong(certificate, &error))?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| wrong(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|error| wrong(&options.certificate, &error))?;
+        .with_single_cert(certificates, secret)
+        .map_err(|error| wrong(certificate, &error))?;
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))

@@ -87,15 +87,24 @@ pub fn allow_descriptors(connections: usize) -> io::Result<()> {
     setrlimit(Resource::Nofile, limit).map_err(io::Error::from)
 }
 
+/// Raises the soft limit of open files to the hard one, for who does not know how many will come.
+pub fn allow_all_descriptors() -> io::Result<()> {
+    use rustix::process::{getrlimit, setrlimit, Resource};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(io::Error::from)
+}
+
 /// Opens `count` connections, one after the other so that no accept queue overflows, and hands each
 /// over as non-blocking.
 pub fn open_all(
-    to: SocketAddr,
+    to: impl Fn(usize) -> SocketAddr,
     count: usize,
     mut opened: impl FnMut(usize, mio::net::TcpStream) -> io::Result<()>,
 ) -> io::Result<()> {
     allow_descriptors(count)?;
     for index in 0..count {
+        let to = to(index);
         let stream = open_one(to, index).map_err(|error| {
             io::Error::new(
                 error.kind(),

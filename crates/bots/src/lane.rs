@@ -80,7 +80,8 @@ struct Tools {
 }
 
 pub struct Lanes {
-    target: Target,
+    /// The connections are spread over them, in turn.
+    targets: Vec<Target>,
     poll: Poll,
     lanes: Vec<Lane>,
     tools: Tools,
@@ -91,8 +92,13 @@ pub struct Lanes {
 
 impl Lanes {
     pub fn open(target: &Target, count: usize, measure: Measure) -> io::Result<Lanes> {
+        Lanes::open_on(std::slice::from_ref(target), count, measure)
+    }
+
+    /// As [`Lanes::open`], on several servers.
+    pub fn open_on(targets: &[Target], count: usize, measure: Measure) -> io::Result<Lanes> {
         let mut lanes = Lanes {
-            target: target.clone(),
+            targets: targets.to_vec(),
             poll: Poll::new()?,
             lanes: Vec::with_capacity(count),
             tools: Tools {
@@ -105,7 +111,8 @@ impl Lanes {
             first_error: None,
         };
         let mut ready = 0;
-        connect::open_all(target.address, count, |index, stream| {
+        let addresses = |index: usize| targets[index % targets.len()].address;
+        connect::open_all(addresses, count, |index, stream| {
             let lane = lanes.lane(index, stream)?;
             lanes.lanes.push(lane);
             lanes.write(index, &[]);
@@ -122,7 +129,7 @@ impl Lanes {
     /// Opens a connection that was closed, anew, or the one that is the next; what is written before its
     /// handshakes are done is sent after them.
     pub fn reopen(&mut self, index: usize) -> io::Result<()> {
-        let stream = connect::open_one(self.target.address, index)?;
+        let stream = connect::open_one(self.target(index).address, index)?;
         let lane = self.lane(index, stream)?;
         match self.lanes.get_mut(index) {
             Some(closed) => *closed = lane,
@@ -132,12 +139,16 @@ impl Lanes {
         Ok(())
     }
 
+    fn target(&self, index: usize) -> &Target {
+        &self.targets[index % self.targets.len()]
+    }
+
     fn lane(&self, index: usize, mut stream: TcpStream) -> io::Result<Lane> {
         let registry = self.poll.registry();
         registry.register(&mut stream, Token(index), Interest::READABLE)?;
         Ok(Lane {
             stream,
-            door: self.target.door()?,
+            door: self.target(index).door()?,
             open: true,
             begun: Vec::new(),
             waiting: Vec::new(),
@@ -168,7 +179,8 @@ impl Lanes {
         Ok(())
     }
 
-    fn is_through(&self, index: usize) -> bool {
+    /// Whether its handshakes are done.
+    pub fn is_through(&self, index: usize) -> bool {
         let door = self.lanes[index].door.as_ref();
         door.is_none_or(|door| door.is_open())
     }

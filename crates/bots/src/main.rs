@@ -9,23 +9,29 @@
 
 mod ask;
 mod bare;
+mod clock;
 mod connect;
 mod control;
 mod door;
 mod echo;
+mod forward;
 mod frame;
 mod game;
 mod idle;
 mod lane;
 mod latency;
+mod link;
 mod photinus;
 mod pomelo;
 mod receive;
 mod resume;
 mod schedule;
 mod storm;
+mod traffic;
 mod usage;
+mod users;
 mod websocket;
+mod world;
 
 use std::process::ExitCode;
 
@@ -52,6 +58,12 @@ enum Load {
     Resume(resume::Options),
     /// Serve TLS from a bare loop that gives back what comes: the floor of handshakes
     Bare(bare::Options),
+    /// Forward from many clients, over TLS and with zlib, to one connection: the floor of proxies
+    BareForward(forward::Options),
+    /// Be the world behind a proxy that is compared
+    World(world::Options),
+    /// Come, move, ask, talk and go as users of a game do, in steps (photinus or length4)
+    Users(users::Options),
     /// Play in the demo world (pomelo protocol)
     Game(game::Options),
 }
@@ -64,6 +76,9 @@ fn main() -> ExitCode {
         Load::Ask(options) => ask::run(&options),
         Load::Resume(options) => resume::run(&options),
         Load::Bare(options) => bare::run(&options),
+        Load::BareForward(options) => forward::run(&options),
+        Load::World(options) => world::run(&options),
+        Load::Users(options) => users::run(&options),
         Load::Game(options) => game::run(&options),
     };
     match outcome {

@@ -20,6 +20,7 @@ const REPLY: u8 = 8;
 const ERROR: u8 = 9;
 const HEARTBEAT: u8 = 10;
 const KICK: u8 = 11;
+const LEAVE: u8 = 13;
 
 const COMPRESSED: u8 = 0x10;
 const DROPPABLE: u8 = 0x20;
@@ -177,6 +178,18 @@ pub fn request(id: u64, route: u64, compressed: bool, body: &[u8], out: &mut Vec
     frame(REQUEST | flag, &[&head, body], out);
 }
 
+pub fn message(route: u64, droppable: bool, body: &[u8], out: &mut Vec<u8>) {
+    let mut head = Vec::new();
+    append_number(route, &mut head);
+    let flag = if droppable { DROPPABLE } else { 0 };
+    frame(MESSAGE | flag, &[&head, body], out);
+}
+
+/// The farewell, after which the session is over.
+pub fn leave(out: &mut Vec<u8>) {
+    frame(LEAVE, &[], out);
+}
+
 /// What is counted on one session, over all its connections.
 #[derive(Default)]
 pub struct Counts {
@@ -321,6 +334,8 @@ mod tests {
             bytes(|out| request(5, 0, false, b"hi", out)),
             b"\x07\x04\x05\x00hi"
         );
+        assert_eq!(bytes(|out| message(0, true, b"hi", out)), b"\x26\x03\x00hi");
+        assert_eq!(bytes(leave), b"\x0d\x00");
         let hello = bytes(|out| hello(&[ZLIB], Some((&[7; 20], 300)), out));
         assert_eq!(hello[..5], [1, 45, 1, 1, 1]);
         assert_eq!(&hello[5..20], b"\x02\x0dphotinus-bots");

@@ -34,6 +34,9 @@ pub struct Options {
     /// Server, as HOST:PORT or {tcp,tls,ws,wss}://HOST:PORT
     #[arg(long)]
     to: String,
+    /// Further servers: the connections are spread over all of them
+    #[arg(long)]
+    also_to: Vec<String>,
     /// Members that receive (one connection more triggers)
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
@@ -58,6 +61,9 @@ pub struct Options {
     /// Process whose CPU time in the window is reported, by thread
     #[arg(long)]
     watch: Option<u32>,
+    /// Further processes of which the same is reported
+    #[arg(long)]
+    beside: Vec<u32>,
 }
 
 pub fn run(options: &Options) -> io::Result<()> {
@@ -70,6 +76,7 @@ pub fn run(options: &Options) -> io::Result<()> {
 
     let mut latencies = Latencies::new();
     let before = options.watch.map(usage::snapshot).transpose()?;
+    let beside = snapshots(&options.beside)?;
     let start = load.clock.now();
     let bursts = load.repeat(options.seconds, &mut latencies)?;
     let seconds = (load.clock.now() - start) as f64 / 1e9;
@@ -88,8 +95,19 @@ pub fn run(options: &Options) -> io::Result<()> {
         let watched = usage::report(process, &before, &usage::snapshot(process)?);
         report.insert("watched".into(), watched);
     }
+    let after = snapshots(&options.beside)?;
+    let edges = options.beside.iter().zip(beside.iter().zip(&after));
+    let beside = edges.map(|(process, (before, after))| usage::report(*process, before, after));
+    report.insert("beside".into(), beside.collect());
     println!("{}", Value::Object(report));
     Ok(())
+}
+
+fn snapshots(processes: &[u32]) -> io::Result<Vec<usage::Snapshot>> {
+    processes
+        .iter()
+        .map(|each| usage::snapshot(*each))
+        .collect()
 }
 
 struct Load {
@@ -109,7 +127,10 @@ impl Load {
     fn open(options: &Options) -> io::Result<Load> {
         let count = options.connections as usize + 1;
         let target = connect::resolve(&options.to)?;
-        let lanes = Lanes::open(&target, count, length4)?;
+        let also = options.also_to.iter().map(|to| connect::resolve(to));
+        let mut targets = also.collect::<io::Result<Vec<_>>>()?;
+        targets.insert(0, target.clone());
+        let lanes = Lanes::open_on(&targets, count, length4)?;
         let slow = (0..options.slow)
             .map(|_| SlowReader::open(target.address))
             .collect::<io::Result<_>>()?;

@@ -15,7 +15,7 @@ use crate::dispatch::{self, Call, Purpose};
 use crate::gil::GilCell;
 use crate::session::Session;
 use crate::task::HandlerTask;
-use crate::task_state::{settle, Handler, Outcome};
+use crate::task_state::{settle, Ends, Handler, Outcome};
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyAttributeError, PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
@@ -51,6 +51,47 @@ pub fn start<'py>(
     let result = settle(&task, result);
     call.engine.tasks.give_back(task);
     result.map(Some)
+}
+
+/// Makes the first step of a coroutine that is no session's, such as a call from another node, in this
+/// context. `done(error, value)` is called when it is through: here, or later as the node's code.
+/// Gives the task if it is suspended, which the caller must hold.
+pub fn run<'py>(
+    call: &Call<'_, 'py>,
+    coroutine: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+    done: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, HandlerTask>>> {
+    let event_loop = call.installed.event_loop.bind(call.py);
+    let task = call.engine.tasks.begin(coroutine, context, event_loop)?;
+    let result = match step(&task, coroutine, context, event_loop, None) {
+        Ok(Step::Yielded(what)) => {
+            let handler = Handler {
+                engine: call.owner.clone().unbind(),
+                ends: Ends::Run(done.clone().unbind()),
+                around: call.installed.context.clone_ref(call.py),
+            };
+            task.get()
+                .state
+                .with(call.py, |state| state.handler = Some(Box::new(handler)));
+            return go_to_sleep(task.clone(), what).map(|()| Some(task));
+        }
+        Ok(Step::Returned(value)) => Ok(value),
+        Err(error) => Err(error),
+    };
+    let result = settle(&task, result);
+    call.engine.tasks.give_back(task);
+    tell(done, result).map(|()| None)
+}
+
+/// `done(error, value)`.
+fn tell<'py>(done: &Bound<'py, PyAny>, result: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+    let py = done.py();
+    match result {
+        Ok(value) => done.call1((py.None(), value)),
+        Err(error) => done.call1((error.into_value(py), py.None())),
+    }
+    .map(drop)
 }
 
 enum Step<'py> {
@@ -145,8 +186,10 @@ fn suspend<'py>(
     call.engine.counts.suspended.add(1);
     let handler = Handler {
         engine: call.owner.clone().unbind(),
-        session: session.clone().unbind(),
-        purpose,
+        ends: Ends::Session {
+            session: session.clone().unbind(),
+            purpose,
+        },
         around: call.installed.context.clone_ref(py),
     };
     task.get()
@@ -154,7 +197,7 @@ fn suspend<'py>(
         .with(py, |state| state.handler = Some(Box::new(handler)));
     session.get().fields.with(py, |fields| {
         fields.busy = true;
-        fields.closing = matches!(purpose, Purpose::Closed);
+        fields.closing = matches!(purpose, Purpose::Closed | Purpose::Gone);
         fields.task = Some(task.clone().unbind());
     });
 }
@@ -364,7 +407,14 @@ fn complete<'py>(
     };
     let owner = handler.engine.bind(py);
     let engine = owner.get();
-    let session = handler.session.bind(py);
+    let (session, purpose) = match &handler.ends {
+        Ends::Session { session, purpose } => (session.bind(py), *purpose),
+        Ends::Run(done) => {
+            let result = settle(&task, result);
+            engine.tasks.give_back(task);
+            return tell(done.bind(py), result);
+        }
+    };
     let own = session.get().fields.with(py, |fields| {
         fields.busy = false;
         fields.task.take()
@@ -381,7 +431,7 @@ fn complete<'py>(
         engine,
         installed: &installed,
     };
-    let finished = dispatch::finish(&call, session, handler.purpose, result, false);
+    let finished = dispatch::finish(&call, session, purpose, result, false);
     // Also behind a KeyboardInterrupt: what waits must not be overtaken.
     let worked_off = dispatch::work_off_mailbox(&call, session);
     finished.and(worked_off)

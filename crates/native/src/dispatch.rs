@@ -6,11 +6,13 @@
 //! `closed` last, and `resumed` before what came over the new connection. No borrow of a `GilCell` is held while Python runs.
 
 use crate::access;
+use crate::binding;
 use crate::coroutine;
 use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
 use crate::life::{closed, let_go, opened, resumed};
+use crate::linking;
 use crate::session::{Parked, Session, Waiting};
 use crate::timing::{Quick, Timing};
 use photinus_engine::handle::Handle;
@@ -52,6 +54,10 @@ pub enum Purpose {
     Opened,
     Resumed,
     Closed,
+    /// It came to this node or to something of it, or is leaving that.
+    Bound,
+    /// Nothing of this node has it any more, though it goes on.
+    Gone,
 }
 
 /// What every step of a dispatch needs.
@@ -234,7 +240,8 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
         }
         Event::Opened => {
             let address = String::from_utf8_lossy(batch.body(item)).into_owned();
-            opened(call, item.handle, item.number as u16, address)?;
+            let origin = (item.route, item.id);
+            opened(call, item.handle, item.number as u16, address, origin)?;
             Ok(false)
         }
         Event::Closed => {
@@ -283,13 +290,20 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
             }
             Ok(false)
         }
-        // The cluster's, which are not there without one.
-        Event::LinkUp | Event::LinkLost | Event::Frame => Ok(false),
+        Event::LinkUp | Event::LinkLost | Event::Frame => {
+            linking::heard(call, batch, item).map(|()| false)
+        }
+        Event::Arrived | Event::Fence | Event::Detached | Event::Gone => {
+            binding::heard(call, batch, item).map(|()| false)
+        }
+        Event::Done => binding::done(call, batch, item).map(|()| false),
+        // No native application can be loaded from Python yet.
+        Event::FromApp => Ok(false),
         Event::Drained => call.engine.reactor_drained(py).map(|()| false),
     }
 }
 
-fn park(
+pub fn park(
     call: &Call<'_, '_>,
     session: &Bound<'_, Session>,
     what: Waiting,
@@ -362,6 +376,7 @@ pub fn work_off_mailbox(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> Py
             }
             Waiting::Resumed { gap } => resumed(call, session, gap)?,
             Waiting::Closed { by } => closed(call, session, by, body)?,
+            Waiting::Bound(what) => binding::tell(call, session, what, body)?,
         }
     }
 }
@@ -375,7 +390,7 @@ fn packet<'py>(
     body: &Bound<'py, PyBytes>,
 ) -> PyResult<()> {
     let py = call.py;
-    let Purpose::Packet { route, .. } = purpose else {
+    let Purpose::Packet { route, number, .. } = purpose else {
         return Ok(());
     };
     let entry = match route {
@@ -405,8 +420,10 @@ fn packet<'py>(
         .fields
         .with(py, |fields| FormatSet(fields.format));
     let result = match entry.decoder(format) {
+        None if entry.of_target => entry.call.bind(py).call1((session, body, number)),
         None => vectorcall(py, entry, session, body.as_any()),
         Some(decode) => match decode.bind(py).call1((body,)) {
+            Ok(message) if entry.of_target => entry.call.bind(py).call1((session, message, number)),
             Ok(message) => vectorcall(py, entry, session, &message),
             Err(error) => return failed(call, session, purpose, None, error),
         },
@@ -459,8 +476,8 @@ pub fn finish<'py>(
         Purpose::Packet {
             kind, id, number, ..
         } => reply(call, session, (kind, id, number), purpose, &value),
-        Purpose::Opened | Purpose::Resumed => Ok(()),
-        Purpose::Closed => let_go(call, session),
+        Purpose::Opened | Purpose::Resumed | Purpose::Bound => Ok(()),
+        Purpose::Closed | Purpose::Gone => let_go(call, session),
     }
 }
 
@@ -527,7 +544,7 @@ pub fn failed(
                 (None, None) => None,
             }
         }
-        Purpose::Opened | Purpose::Resumed | Purpose::Closed => None,
+        _ => None,
     };
     let error = error.into_value(py);
     let told = call
@@ -563,8 +580,8 @@ pub fn failed(
                 .map_or(&b"{}"[..], |told| told.as_bytes());
             call.engine.post(py, to.reactor(), action, body);
         }
-        Purpose::Packet { .. } | Purpose::Opened | Purpose::Resumed => {}
-        Purpose::Closed => let_go(call, session)?,
+        Purpose::Closed | Purpose::Gone => let_go(call, session)?,
+        _ => {}
     }
     Ok(())
 }

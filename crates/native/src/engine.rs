@@ -2,12 +2,13 @@
 
 use crate::asyncio::OwnLoop;
 use crate::cork::Cork;
+use crate::coroutine;
 use crate::dispatch::{self, Work};
 use crate::gil::GilCell;
 use crate::groups::Groups;
 use crate::handler::{by_format, Handler};
 use crate::installed::{self, Installed, Refusals};
-use crate::memory::MemoryConnection;
+use crate::memory::{MemoryConnection, MemoryNetwork};
 use crate::pool::Pool;
 use crate::seats::Seats;
 use crate::session::{shortened, Session};
@@ -20,6 +21,7 @@ use photinus_engine::layers::{Certificates, ClientCertificates};
 use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::{Action, FormatSet, Marks};
+use photinus_engine::remote::Spoken;
 use photinus_engine::shared::format_of;
 use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -63,20 +65,23 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads = 0, memory = false, limits = None))]
+    #[pyo3(signature = (*, threads = 0, memory = false, limits = None, network = None, name = ""))]
     fn new(
         py: Python<'_>,
         threads: usize,
         memory: bool,
         limits: Option<HashMap<String, u64>>,
+        network: Option<&Bound<'_, MemoryNetwork>>,
+        name: &str,
     ) -> PyResult<Engine> {
         let mut bounds = Limits::default();
         for (name, value) in limits.unwrap_or_default() {
             bounds.set(&name, value).map_err(PyValueError::new_err)?;
         }
-        let inner = match memory {
-            true => Inner::memory(bounds),
-            false => Inner::sockets(threads, bounds),
+        let inner = match (memory, network) {
+            (true, Some(network)) => Inner::memory_in(bounds, &network.get().0, name),
+            (true, None) => Inner::memory(bounds),
+            (false, _) => Inner::sockets(threads, bounds),
         };
         let inner = inner.map_err(raised)?;
         let reactors = inner.most_reactors();
@@ -118,7 +123,8 @@ impl Engine {
     /// What has been read and not handled yet goes to the new one. Handlers that are suspended go on,
     /// and when one is done, `caught_up` is given its session before its next packet is handled.
     #[pyo3(signature = (*, session_type, routes, default, opened, resumed, closed, failed, refusals,
-                        encoders, event_loop, context, caught_up = None))]
+                        encoders, event_loop, context, caught_up = None, linked = None, unlinked = None,
+                        frames = None, bound = None, done = None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "keywords of one call, checked by the type stub"
@@ -138,6 +144,11 @@ impl Engine {
         event_loop: Py<PyAny>,
         context: Py<PyAny>,
         caught_up: Option<Py<PyAny>>,
+        linked: Option<Py<PyAny>>,
+        unlinked: Option<Py<PyAny>>,
+        frames: Option<Py<PyAny>>,
+        bound: Option<Py<PyAny>>,
+        done: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let before = self.installed(py);
         let default = default.map(|handler| handler.get().0.clone());
@@ -150,6 +161,11 @@ impl Engine {
             resumed,
             closed,
             failed,
+            linked,
+            unlinked,
+            frames,
+            bound,
+            done,
             caught_up,
             refusals: Refusals::by_code(refusals)?,
             encoders: by_format(encoders)?,
@@ -448,6 +464,30 @@ impl Engine {
             .collect()
     }
 
+    /// Makes the first step of a coroutine at once, in this context, and the later ones as asyncio's tasks
+    /// do. `done(error, value)` is called when it is through, with None for what there is not. Gives the
+    /// task if the coroutine is suspended, to be held by the caller until then.
+    ///
+    /// Call it where no task is running: from a callback of the loop, or of the engine.
+    fn run<'py>(
+        slf: &Bound<'py, Self>,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+        done: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, HandlerTask>>> {
+        let engine = slf.get();
+        let Some(installed) = engine.installed(slf.py()) else {
+            return Err(PyRuntimeError::new_err("run: call install first"));
+        };
+        let call = dispatch::Call {
+            py: slf.py(),
+            owner: slf,
+            engine,
+            installed: &installed,
+        };
+        coroutine::run(&call, coroutine, context, done)
+    }
+
     /// Accepts no more, ends every session with this reason, and calls `done` when none is left.
     fn close_sessions(&self, py: Python<'_>, reason: &str, done: Py<PyAny>) {
         let _old = self
@@ -544,10 +584,13 @@ impl Engine {
         self.inner.check().map_err(raised)
     }
 
-    pub fn protocol_name(&self, listener: usize) -> &'static str {
+    pub fn protocol_name(&self, listener: u16) -> &'static str {
+        if let Some(spoken) = Spoken::from_listener(listener) {
+            return spoken.name();
+        }
         self.inner
             .shared
-            .listener(listener)
+            .listener(usize::from(listener))
             .map_or("", |of| of.protocol.name())
     }
 

@@ -21,6 +21,8 @@ pub struct Entry {
     pub rate: Option<Rate>,
     /// By format: JSON, msgpack. `None`: the handler takes bytes.
     decode: Option<[Py<PyAny>; 2]>,
+    /// It is of a space or service, and is called with its number besides.
+    pub of_target: bool,
     /// Of what it answers.
     pub marks: Marks,
 }
@@ -32,7 +34,12 @@ static RATES: AtomicU32 = AtomicU32::new(0);
 impl Handler {
     /// `rate`: the seconds after which a token comes back, and how many tokens there are.
     #[new]
-    #[pyo3(signature = (call, *, asynchronous, public, decode, roles = None, rate = None, secret = false))]
+    #[pyo3(signature = (call, *, asynchronous, public, decode, roles = None, rate = None, secret = false,
+                        of_target = false))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "keywords of one call, checked by the type stub"
+    )]
     fn new(
         call: Py<PyAny>,
         asynchronous: bool,
@@ -41,6 +48,7 @@ impl Handler {
         roles: Option<Vec<Py<PyString>>>,
         rate: Option<(f64, u32)>,
         secret: bool,
+        of_target: bool,
     ) -> PyResult<Handler> {
         let decode = decode.map(by_format).transpose()?;
         let rate = rate.map(|(seconds, burst)| {
@@ -54,6 +62,7 @@ impl Handler {
             roles: roles.unwrap_or_default(),
             rate,
             decode,
+            of_target,
             marks: Marks::new(false, secret),
         })))
     }
@@ -91,6 +100,17 @@ pub fn by_format(names: &Bound<'_, PyDict>) -> PyResult<[Py<PyAny>; 2]> {
 #[inline]
 pub fn index(format: FormatSet) -> usize {
     usize::from(!format.has(FormatSet::JSON))
+}
+
+/// ValueError if no format is called so.
+pub fn by_name(name: &str) -> PyResult<FormatSet> {
+    match name {
+        "json" => Ok(FormatSet::JSON),
+        "msgpack" => Ok(FormatSet::MSGPACK),
+        _ => Err(pyo3::exceptions::PyValueError::new_err(format!(
+            "no format is called {name}"
+        ))),
+    }
 }
 
 pub fn name(format: FormatSet) -> &'static str {

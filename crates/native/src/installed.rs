@@ -4,7 +4,7 @@ use crate::handler::{Entry, Handler};
 use photinus_engine::routes::Routes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use std::sync::Arc;
 
 /// A route, and what handles it: nothing, if it was removed.
@@ -20,6 +20,13 @@ pub struct Installed {
     pub resumed: Option<Py<PyAny>>,
     pub closed: Option<Py<PyAny>>,
     pub failed: Py<PyAny>,
+    /// Is told of each new link to another node, of each that is lost, and of what comes over one for Python.
+    pub linked: Option<Py<PyAny>>,
+    pub unlinked: Option<Py<PyAny>>,
+    pub frames: Option<Py<PyAny>>,
+    /// Is told of what happens to sessions' bindings here, and of what became of what was asked for.
+    pub bound: Option<Py<PyAny>>,
+    pub done: Option<Py<PyAny>>,
     /// Is given each session whose suspended handler is done: that handler may be of replaced code,
     /// and have left the session what the code of now does not know.
     pub caught_up: Option<Py<PyAny>>,
@@ -72,7 +79,7 @@ pub fn table(
     for (route, _) in before.iter().flat_map(|before| &before.handlers) {
         indices.set_item(route, handlers.len())?;
         // A number that has no handler of its own goes to the default one.
-        let of_all = default.filter(|_| !route.bind(py).is_instance_of::<PyString>());
+        let of_all = default.filter(|_| route.bind(py).is_instance_of::<PyInt>());
         handlers.push((route.clone_ref(py), of_all.cloned()));
     }
     for (route, handler) in routes.iter() {
@@ -88,9 +95,14 @@ pub fn table(
                 handlers.len() - 1
             }
         };
+        // A class's routes come with its number.
+        let (class, route) = match route.cast::<PyTuple>() {
+            Ok(pair) => (pair.get_item(0)?.extract()?, pair.get_item(1)?),
+            Err(_) => (0, route),
+        };
         match route.cast::<PyString>() {
-            Ok(name) => table.add_name(name.to_str()?, index as u32),
-            Err(_) => table.add_number(route.extract()?, index as u32),
+            Ok(name) => table.add_name(class, name.to_str()?, index as u32),
+            Err(_) => table.add_number(class, route.extract()?, index as u32),
         }
     }
     Ok((table, handlers))

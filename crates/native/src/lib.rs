@@ -6,6 +6,7 @@
 mod access;
 mod asyncio;
 mod asyncio_tasks;
+mod binding;
 mod cork;
 mod coroutine;
 mod dispatch;
@@ -15,6 +16,7 @@ mod groups;
 mod handler;
 mod installed;
 mod life;
+mod linking;
 mod memory;
 mod pool;
 mod seats;
@@ -36,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use crate::handler::Handler;
     #[pymodule_export]
-    use crate::memory::MemoryConnection;
+    use crate::memory::{MemoryConnection, MemoryNetwork};
     #[pymodule_export]
     use crate::session::Session;
 }

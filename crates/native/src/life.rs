@@ -5,16 +5,50 @@ use crate::session::Session;
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
 use photinus_engine::outbox::FormatSet;
+use photinus_engine::remote::Spoken;
 use photinus_engine::shared::format_of;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pub fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: String) -> PyResult<()> {
+/// A new session is there. `origin` is as in its fields.
+pub fn opened(
+    call: &Call<'_, '_>,
+    handle: Handle,
+    listener: u16,
+    address: String,
+    origin: (u32, u32),
+) -> PyResult<()> {
+    let session = seated(call, handle, listener, address)?;
+    session
+        .get()
+        .fields
+        .with(call.py, |fields| fields.origin = origin);
+    match &call.installed.opened {
+        None => Ok(()),
+        Some(opened) => {
+            let result = opened.bind(call.py).call1((&session,));
+            finish(call, &session, Purpose::Opened, result, true)
+        }
+    }
+}
+
+/// The object of a session that is known from here on.
+pub fn seated<'py>(
+    call: &Call<'_, 'py>,
+    handle: Handle,
+    listener: u16,
+    address: String,
+) -> PyResult<Bound<'py, Session>> {
     let py = call.py;
     let made = call.installed.session_type.bind(py).call0()?;
     let session = made.cast_into::<Session>()?;
-    let format = call.engine.inner.shared.listener(usize::from(listener));
-    let format = format.map_or(FormatSet::JSON, |of| format_of(&of.protocol));
+    let format = match Spoken::from_listener(listener) {
+        Some(spoken) => spoken.format(),
+        None => {
+            let listening = call.engine.inner.shared.listener(usize::from(listener));
+            listening.map_or(FormatSet::JSON, |of| format_of(&of.protocol))
+        }
+    };
     session.get().fields.with(py, |fields| {
         fields.engine = Some(call.owner.clone().unbind());
         fields.handle = handle.0;
@@ -23,13 +57,7 @@ pub fn opened(call: &Call<'_, '_>, handle: Handle, listener: u16, address: Strin
         fields.address = address.into_boxed_str();
     });
     call.engine.take_seat(py, handle, session.clone().unbind());
-    match &call.installed.opened {
-        None => Ok(()),
-        Some(opened) => {
-            let result = opened.bind(py).call1((&session,));
-            finish(call, &session, Purpose::Opened, result, true)
-        }
-    }
+    Ok(session)
 }
 
 /// Its client is back. With a gap, some of what was sent to it meanwhile is lost.

@@ -1,5 +1,6 @@
 //! A session as Python sees it.
 
+use crate::binding::Binding;
 use crate::engine::Engine;
 use crate::gil::GilCell;
 use crate::handler::name;
@@ -25,6 +26,8 @@ pub struct Fields {
     /// `None`: not made by an engine.
     pub engine: Option<Py<Engine>>,
     pub handle: u32,
+    /// The link over which its client is reached, and its handle there; 0 both: its client is this node's.
+    pub origin: (u32, u32),
     pub listener: u16,
     pub format: u8,
     pub closed: bool,
@@ -70,6 +73,7 @@ pub enum Waiting {
     Closed {
         by: u32,
     },
+    Bound(Binding),
 }
 
 #[pymethods]
@@ -138,6 +142,12 @@ impl Session {
         self.fields.with(py, |fields| fields.handle)
     }
 
+    /// The link over which its client is reached, and its handle there; (0, 0) if its client is this node's.
+    #[getter]
+    fn origin(&self, py: Python<'_>) -> (u32, u32) {
+        self.fields.with(py, |fields| fields.origin)
+    }
+
     /// The peer's address, as "127.0.0.1:51324" or "[::1]:51324"; after a resume, the new one.
     #[getter]
     fn address(&self, py: Python<'_>) -> String {
@@ -148,7 +158,7 @@ impl Session {
     #[getter]
     fn protocol(&self, py: Python<'_>) -> PyResult<&'static str> {
         let listener = self.fields.with(py, |fields| fields.listener);
-        Ok(self.engine(py)?.get().protocol_name(usize::from(listener)))
+        Ok(self.engine(py)?.get().protocol_name(listener))
     }
 
     /// How its typed messages are written: "json" or "msgpack".

@@ -88,13 +88,22 @@ impl Drop for State {
     }
 }
 
-/// Whose handler it is, and what becomes of its result.
+/// What becomes of a handler's result.
 pub struct Handler {
     pub engine: Py<Engine>,
-    pub session: Py<Session>,
-    pub purpose: Purpose,
+    pub ends: Ends,
     /// The node's context, in which everything but the handler's own steps runs.
     pub around: Py<PyAny>,
+}
+
+/// Who is told that it is done.
+pub enum Ends {
+    Session {
+        session: Py<Session>,
+        purpose: Purpose,
+    },
+    /// `done(error, value)` of `Engine.run`.
+    Run(Py<PyAny>),
 }
 
 /// The handler is done: notes how, schedules what was to be called then, and gives what the
@@ -182,7 +191,10 @@ impl State {
         }
         if let Some(handler) = &self.handler {
             visit.call(&handler.engine)?;
-            visit.call(&handler.session)?;
+            match &handler.ends {
+                Ends::Session { session, .. } => visit.call(session)?,
+                Ends::Run(done) => visit.call(done)?,
+            }
             visit.call(&handler.around)?;
         }
         self.cancelled_error

@@ -155,7 +155,7 @@ mod tests {
     fn an_unknown_protocol_is_named_with_what_there_is() {
         assert_eq!(
             text("telnet", &[]),
-            "protocol \"telnet\": expected photinus, pomelo, firefly, length, length2, length4 or plain"
+            "protocol \"telnet\": expected photinus, pomelo, firefly, length, length2, length4, plain or link"
         );
     }
 

@@ -217,6 +217,23 @@ fn an_acknowledgement_is_due_after_so_many_bytes() {
 }
 
 #[test]
+fn what_a_hello_has_acknowledged_is_not_acknowledged_again() {
+    let (mut one, mut other) = pair();
+    let payload = vec![0; LinkLimits::default().ack_bytes - LENGTH_BYTES - HEADER_BYTES - 1];
+    for more in [false, true] {
+        one.push(header(Priority::Usual), &[&payload]).unwrap();
+        let bytes = written(&mut one, 0);
+        heard(&mut other, &bytes, 0);
+        assert_eq!(written(&mut other, 0), [], "a byte is missing");
+        if !more {
+            other.handle_connected(one.received(), 0).unwrap();
+            one.handle_connected(other.received(), 0).unwrap();
+            assert_eq!(one.kept(), 0);
+        }
+    }
+}
+
+#[test]
 fn what_is_full_takes_nothing() {
     let limits = LinkLimits {
         kept_bytes: 800,

@@ -1,0 +1,1 @@
+"""Spaces: a solar system, a room, a match."""
