@@ -240,7 +240,7 @@ impl Engine {
 
     /// Keeps a link to this node from now on, at `tcp://HOST:PORT` or `tls://HOST:PORT`: one of each reactor of a
     /// proxy, since any may hold clients, and else of the one that accepts links. Another URL than before ends the
-    /// link that there is. Blocks while the name is looked up; one that is not found now is looked up again.
+    /// link that there is, the same one changes nothing. Blocks while the name is looked up; one that is not found now is looked up again.
     pub fn dial(&self, node: &str, url: &str) -> Result<(), EngineError> {
         self.check()?;
         let wrong = |what: &str| EngineError::Wrong(format!("link {url:?}: {what}"));

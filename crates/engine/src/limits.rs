@@ -111,7 +111,7 @@ limits! {
     frame_ms: u64 = 10_000, 1 => DAY_MS;
     /// What a link keeps of what it was given, until the other node is known to have it; past it the peer is
     /// lost. 64 MiB: half a second of a full gigabit, while a connection is made again.
-    link_kept_bytes: usize = 64 << 20, 64 << 10 => LARGEST;
+    link_kept_bytes: usize = 64 << 20, 4096 => LARGEST;
     /// Longest frame between nodes, its header included. 1 MiB: a frame that was begun is not overtaken, and this
     /// one takes 8 ms of a gigabit.
     link_frame_bytes: usize = 1 << 20, 4096 => 16 << 20;

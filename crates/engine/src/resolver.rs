@@ -71,3 +71,55 @@ impl Resolver {
 pub fn look_up(url: &DialUrl) -> io::Result<Vec<SocketAddr>> {
     Ok((url.host.as_str(), url.port).to_socket_addrs()?.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::time::{Duration, Instant};
+
+    /// What a name was found to be.
+    fn found(url: &str) -> Vec<String> {
+        let resolver = Resolver::default();
+        let mailboxes: Arc<[Mailbox]> = [Mailbox::new(None)].into();
+        resolver.start(mailboxes.clone()).unwrap();
+        resolver.start(mailboxes.clone()).unwrap();
+        resolver.ask(Question {
+            reactor: 0,
+            dial: 5,
+            serial: 6,
+            url: DialUrl::parse(url).unwrap(),
+        });
+        let began = Instant::now();
+        let mut mail = VecDeque::new();
+        while mail.is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "no answer");
+            mailboxes[0].queue.take(&mut mail);
+            std::thread::yield_now();
+        }
+        match mail.pop_front() {
+            Some(Handover::Found {
+                dial: 5,
+                serial: 6,
+                addresses,
+            }) => addresses,
+            _ => panic!("another answer"),
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_and_what_is_none_is_answered_too() {
+        let near = found("tcp://localhost:7801");
+        assert!(!near.is_empty());
+        assert!(near.iter().all(|of| of.ends_with(":7801")), "{near:?}");
+        // No name has a blank in it: nobody is asked.
+        assert_eq!(found("tcp://no name:1"), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_that_plain_tcp_may_not_reach_is_none() {
+        assert_eq!(found("tcp://192.0.2.1:1"), [""; 0]);
+        assert_eq!(found("tcp://192.0.2.1:1?plain=1"), ["192.0.2.1:1"]);
+        assert_eq!(found("tls://192.0.2.1:1"), ["192.0.2.1:1"]);
+    }
+}

@@ -21,17 +21,17 @@ use photinus_proto::link::hello::Dialling;
 pub const DIALLED: u16 = u16::MAX;
 
 impl<B: Back> Reactor<B> {
-    /// Keeps a link to this node from now on; instead of the one before, if it was said before.
+    /// Keeps a link to this node from now on; instead of the one before, if that is elsewhere.
     pub(super) fn dial(&mut self, to: Dialled) {
-        let node = to.node.clone();
-        let before = self
-            .links
-            .dials
-            .iter()
-            .flatten()
-            .find(|of| of.to.node == node);
-        if before.is_some() {
-            self.hang_up(&node);
+        let mut dials = self.links.dials.iter_mut().flatten();
+        if let Some(before) = dials.find(|of| of.to.node == to.node) {
+            if before.to.url == to.url {
+                if !to.addresses.is_empty() {
+                    before.to.addresses = to.addresses;
+                }
+                return;
+            }
+            self.hang_up(&to.node);
         }
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;

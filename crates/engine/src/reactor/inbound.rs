@@ -9,6 +9,7 @@ use crate::connection::{By, Connection, Stage};
 use crate::handle::Handle;
 use crate::inbox::{Batch, Event, Item, Run, UNKNOWN_ROUTE};
 use crate::limits::{ARENA_BYTES, PACKET_OVERHEAD, READ_BYTES};
+use crate::link::Tie;
 use photinus_proto::codec::{Decoded, Kind, Packet, Protocol, Route};
 use photinus_proto::error::WireError;
 use std::io::ErrorKind;
@@ -92,6 +93,11 @@ impl<B: Back> Reactor<B> {
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             connection.readable = count == offered || connection.ended;
             connection.heard = self.now_ms;
+            if let Some(Tie::Link(slot)) = connection.tie.as_deref() {
+                if let Some(linked) = self.links.get_mut(*slot) {
+                    linked.link.handle_heard(self.now_ms);
+                }
+            }
             self.queue(at);
         }
     }

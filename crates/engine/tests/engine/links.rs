@@ -517,6 +517,21 @@ fn who_is_hung_up_on_is_dialled_no_more() {
 }
 
 #[test]
+fn who_is_dialled_again_is_linked_as_before_and_elsewhere_anew() {
+    let (mut a, mut b) = (Node::named("a"), Node::named("b"));
+    let (here, there) = (a.listen(), a.listen());
+    b.dial("a", &here);
+    let link = b.linked("a");
+    b.dial("a", &here);
+    b.dial("a", &there);
+    b.wait("another link", |of| {
+        of.link("a").is_some_and(|of| of != link)
+    });
+    assert_eq!(b.lost(), ["hung-up"], "once");
+    a.linked("b");
+}
+
+#[test]
 fn who_is_not_there_yet_is_linked_soon_after_it_comes() {
     let mut b = Node::named("b");
     let place = Node::named("nobody").listen();

@@ -114,6 +114,23 @@ fn two_seconds_of_silence_cost_the_connection_and_nothing_else() {
 }
 
 #[test]
+fn a_long_frame_that_comes_in_pieces_is_no_silence() {
+    let mut pair = Pair::new();
+    let link = pair.b.link("a").unwrap();
+    let mut body = 1u32.to_be_bytes().to_vec();
+    body.resize(1_000_000, b'.');
+    pair.b.push(link, Priority::Usual, &body);
+    // What is under way is bounded: so much arrives each time.
+    pair.network.delay("b", "a", 400_000_000);
+    pair.b.flush(link);
+    pair.pass(3_500);
+    assert_eq!(pair.a.numbers(Priority::Usual), [0; 0], "too quick to tell");
+    pair.pass(6_500);
+    assert_eq!(pair.a.numbers(Priority::Usual), [1]);
+    assert_eq!(pair.a.count("link_cuts"), 0);
+}
+
+#[test]
 fn three_seconds_of_silence_lose_the_peer() {
     let mut pair = Pair::new();
     let links = [pair.a.link("b"), pair.b.link("a")];

@@ -334,6 +334,12 @@ impl Link {
         step
     }
 
+    /// Something has come that is gathered until it is worth [`handle_bytes`](Link::handle_bytes): the peer is there.
+    #[inline]
+    pub fn handle_heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
     /// When [`handle_timeout`](Link::handle_timeout) is due, in the milliseconds of `now_ms`; never again if the link
     /// has ended with an error.
     pub fn next_ms(&self) -> Option<u64> {
