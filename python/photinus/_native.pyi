@@ -48,7 +48,7 @@ class Session:
 class Handler:
     def __new__(
         cls,
-        call: Callable[[Any, Any], Any],
+        call: Callable[..., Any],
         *,
         asynchronous: bool,
         public: bool,
@@ -127,7 +127,7 @@ class Engine:
         self,
         link: int,
         session: int,
-        format: str,
+        written: str,
         route: str | int,
         message: object,
         *,
@@ -172,6 +172,7 @@ class Engine:
     def group_len(self, group: str) -> int: ...
     def group_has(self, group: str, session: Session) -> bool: ...
     def sessions(self, *, idle: bool = False) -> list[Session]: ...
+    def session(self, handle: int) -> Session | None: ...
     # Tasks in all but their class: `HandlerTask` in crates/native/src/task.rs.
     def suspended(self, *, closing: bool = False) -> list[asyncio.Task[Any]]: ...
     def run(

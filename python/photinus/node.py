@@ -12,7 +12,9 @@ from typing import Any, Self, TypeVar
 from . import engine as engines
 from .app import App, AppHook, Reporter
 from .certificates import LOOK_SECONDS, Certificates
+from .cluster.guests import DATA_SECONDS
 from .cluster.node import Cluster
+from .cluster.service import Handling
 from .cluster.table import roles as roles_of
 from .config import Config, Role
 from .engine import Engine, Handler, MemoryNetwork
@@ -123,6 +125,8 @@ class Node:
             self.engine.start()
             if self.certificates.given:
                 tasks.start_timer(Timer(LOOK_SECONDS, self.certificates.look, repeats=True))
+            if self._cluster.has_others:
+                tasks.start_timer(Timer(DATA_SECONDS, self._cluster.guests.keep, repeats=True))
             self._declared = self.app.start_in(tasks)
             self._serving = True
         except BaseException:
@@ -176,6 +180,8 @@ class Node:
         sessions = self.engine.sessions()
         renewed = [] if renew is None else renew([session.data for session in sessions])
         caught_up = None if renew is None else partial(self._catch_up, renew)
+        if self._cluster is not None and app is not self.app:
+            self._cluster.instances.replace(app.callees)
         self._install(app, table, asyncio.get_running_loop(), caught_up)
         # Nothing was awaited since the data was read, so nobody has changed it.
         idle = set(self.engine.sessions(idle=True))
@@ -183,8 +189,6 @@ class Node:
             if session in idle:
                 session.data = data
         if app is not self.app:
-            if self._cluster is not None:
-                self._cluster.instances.replace(app.callees)
             self.scope.replace(self.app, app)
             self.app = app
         self._reloads = number = self._reloads + 1
@@ -232,6 +236,7 @@ class Node:
             failed=self._call_failed,
         )
         self.scope.add(cluster.calls)
+        self.scope.add(cluster.abroad)
         return cluster
 
     def _running(self) -> Tasks | None:
@@ -248,13 +253,17 @@ class Node:
         cluster = self._cluster
         if cluster is None:
             raise UsageError("this node does not run")
+        cluster.guests.install(table.data(), _in_turn(table.rehomed))
         self.engine.install(
             session_type=Session,
-            routes={key: self._handler(route, loop) for key, route in table.routes.items()},
+            routes={
+                **{key: self._handler(route, loop) for key, route in table.routes.items()},
+                **{key: _attached(cluster, handling) for key, handling in cluster.handlers().items()},
+            },
             default=None if table.default is None else self._handler(table.default, loop),
             opened=_in_turn(table.opened),
             resumed=_in_turn(table.resumed),
-            closed=self._closed(table.closed),
+            closed=self._closed(cluster, table.closed),
             failed=self._failed,
             refusals={
                 **{code: partial(Refused, code) for code in ("unknown-route", "login-required", "forbidden")},
@@ -265,8 +274,10 @@ class Node:
             context=self.scope.context,
             caught_up=caught_up,
             linked=cluster.linked,
-            unlinked=cluster.calls.unlinked,
+            unlinked=cluster.unlinked,
             frames=cluster.calls.handle_frame,
+            bound=cluster.guests.handle_bound,
+            done=cluster.guests.handle_done,
         )
 
     def _handler(self, route: Route, loop: asyncio.AbstractEventLoop) -> Handler:
@@ -319,11 +330,17 @@ class Node:
         except OSError as error:
             raise OSError(error.errno, error.strerror, url) from error
 
-    def _closed(self, routes: tuple[Route, ...]) -> Callable[[Session[Any], str, str], Any]:
+    def _closed(self, cluster: Cluster, routes: tuple[Route, ...]) -> Callable[[Session[Any], str, str], Any]:
         application = _in_turn(routes)
         release = self.players.closed
+        guests = cluster.guests
 
         def closed(session: Session[Any], by: Any, reason: str) -> Any:
+            visits = guests.is_visitor(session)
+            guests.closed(session)
+            return None if visits else closed_at_home(session, by, reason)
+
+        def closed_at_home(session: Session[Any], by: Any, reason: str) -> Any:
             if application is None:
                 release(session)
                 return None
@@ -439,6 +456,18 @@ def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork |
         except ValueError as error:
             raise ConfigError(f"[native] apps: {error}") from error
     return engine
+
+
+def _attached(cluster: Cluster, handling: Handling) -> Handler:
+    """Whoever is attached may call it: that is for the session's home to decide."""
+    message = handling.shape.message
+    return Handler(
+        cluster.guests.handler(handling.name),
+        asynchronous=handling.shape.asynchronous,
+        public=True,
+        decode=None if message is None or message is bytes else decoders(message),
+        of_target=True,
+    )
 
 
 def _too_fast(seconds: float) -> Refused:

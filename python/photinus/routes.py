@@ -116,6 +116,7 @@ class Routes:
         self.fallback: Route | None = None
         self.opening: Route | None = None
         self.resuming: Route | None = None
+        self.rehoming: Route | None = None
         self.closing: Route | None = None
         self._sealed = False
 
@@ -204,6 +205,18 @@ class Routes:
         self.resuming = Route(None, handler, shape)
         return handler
 
+    def rehomed(self, handler: Callable[[Session[D]], N], /) -> Callable[[Session[D]], N]:
+        """Declares what is called with each session that has its home here from now on, since the node where that was
+        is lost, before anything that it says is handled.
+
+        It has `session.data` as that was a second before at most, if a handler says its class (`Session[Data]`),
+        and is logged in and in groups again when this has seen to it.
+        """
+        shape = hook_shape("rehomed", handler, _locals_of_caller())
+        self._check_free("rehomed", self.rehoming, shape)
+        self.rehoming = Route(None, handler, shape)
+        return handler
+
     def closed(self, handler: Callable[[Session[D], Closed], N], /) -> Callable[[Session[D], Closed], N]:
         """Declares what is called once with each session that has ended, after its last handler; where sessions
         can be resumed, after the time in which this one could have been."""
@@ -244,7 +257,14 @@ class Table(Struct, frozen=True):
     default: Route | None
     opened: tuple[Route, ...]
     resumed: tuple[Route, ...]
+    rehomed: tuple[Route, ...]
     closed: tuple[Route, ...]
+
+    def data(self) -> set[type[Struct]]:
+        """The classes of `session.data` that handlers name."""
+        several = (self.opened, self.resumed, self.rehomed, self.closed)
+        routes = [*self.routes.values(), *((self.default,) if self.default else ()), *sum(several, ())]
+        return {route.shape.data for route in routes if route.shape.data is not None}
 
 
 def table_of(parts: Iterable[Routes]) -> Table:
@@ -265,6 +285,7 @@ def table_of(parts: Iterable[Routes]) -> Table:
         default,
         opened=tuple(part.opening for part in parts if part.opening is not None),
         resumed=tuple(part.resuming for part in parts if part.resuming is not None),
+        rehomed=tuple(part.rehoming for part in parts if part.rehoming is not None),
         closed=tuple(part.closing for part in parts if part.closing is not None),
     )
 

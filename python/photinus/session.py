@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from msgspec import Struct
@@ -11,13 +11,19 @@ from typing_extensions import TypeVar
 
 from .engine import Session as NativeSession
 from .errors import Refused
-from .scope import Scope
+from .scope import Scope, here
 
 D = TypeVar("D", default=Any)
 
 # How long a login waits for the older session of its player to be through with its `closed`
 # handler. Longer than a write to a slow store, shorter than a player's patience.
 REPLACE_SECONDS = 5.0
+
+
+# How long an attachment may take that was told nothing else: as long as a call.
+ATTACH_SECONDS = 5.0
+# The places that a proxy has for a session, beside its home.
+MOST_ATTACHMENTS = 8
 
 
 class Closed(Struct, frozen=True):
@@ -39,12 +45,28 @@ class Address(Protocol):
 class SessionRef(Struct, frozen=True, array_like=True):
     """A session, as it can be named on any node: in calls' arguments, in what is kept.
 
-    `node` holds its client, in this `generation` of it, under this `handle`.
+    `node` holds its client, in this `generation` of it, under this `handle`; `format` is how its messages are
+    written.
     """
 
     node: str
     generation: int
     handle: int
+    format: str = "msgpack"
+
+    def send(self, route: str | int, msg: object, *, droppable: bool = False, secret: bool = False) -> None:
+        """Sends to it as Session.send does, from whatever node the code runs in. To one that has ended, or whose
+        proxy has no link here, nothing is sent."""
+        here(Abroad).send(self, route, msg, droppable=droppable, secret=secret)
+
+
+class Abroad(Struct, frozen=True):
+    """The part of a node that knows sessions of other nodes, and what is attached where."""
+
+    ref: Callable[[Session[Any]], SessionRef]
+    send: Callable[..., None]
+    attach: Callable[[Session[Any], str, str | None, float], Awaitable[None]]
+    detach: Callable[[Session[Any], str, float], Awaitable[None]]
 
 
 class Session(NativeSession, Generic[D]):
@@ -73,10 +95,38 @@ class Session(NativeSession, Generic[D]):
         REPLACE_SECONDS, Refused("already-online") is raised instead; Refused("replaced") if a still
         newer session came meanwhile; Refused("closed") if this one has ended.
         """
-        scope = cast(Scope, self.engine.owner)
+        scope = self._scope()
         named = role_names(roles)
         await scope.part(Players).login(self, player, replace=replace)
         self.roles = named
+
+    @property
+    def ref(self) -> SessionRef:
+        """What names this session on every node."""
+        return self._scope().part(Abroad).ref(self)
+
+    async def attach(
+        self, address: Address, instead_of: Address | None = None, *, timeout: float = ATTACH_SECONDS
+    ) -> None:
+        """Attaches the session to a space or service: packets of the routes that has (@on) go straight there from
+        now on. Up to MOST_ATTACHMENTS at a time.
+
+        With `instead_of` it moves there from another one, in order: nothing that it sends is lost or comes twice, what
+        the old one's `leave` returns is given to the new one's `arrive`, and no message of the new one comes before
+        the last of the old.
+
+        Refused as `arrive` says, or with `too-many`; CallTimeout; Unreachable. To be called where its home is, as
+        handlers are.
+        """
+        old = None if instead_of is None else instead_of.address
+        await self._scope().part(Abroad).attach(self, address.address, old, timeout)
+
+    async def detach(self, address: Address, *, timeout: float = ATTACH_SECONDS) -> None:
+        """Ends an attachment; nothing happens if there is none."""
+        await self._scope().part(Abroad).detach(self, address.address, timeout)
+
+    def _scope(self) -> Scope:
+        return cast(Scope, self.engine.owner)
 
 
 def role_names(roles: object) -> frozenset[str]:

@@ -21,6 +21,7 @@ _HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R 
 # What is called with a fixed shape, by what it is declared as.
 _HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
     "opened": ("(session: Session) -> None", (Session,)),
+    "rehomed": ("(session: Session) -> None", (Session,)),
     "resumed": ("(session: Session, gap: bool) -> None", (Session, bool)),
     "closed": ("(session: Session, reason: Closed) -> None", (Session, Closed)),
     "before": ("(session: Session, call: Call) -> None", (Session, Call)),
@@ -38,6 +39,8 @@ class Shape(Struct, frozen=True):
     asynchronous: bool
     place: str
     """Where the handler is written, as file:line."""
+    data: type[Struct] | None = None
+    """What its Session holds, as `Session[Data]` says."""
 
 
 def handler_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shape:
@@ -115,6 +118,27 @@ def attached_shape(what: str, handler: object, names: Mapping[str, Any]) -> Shap
     return reader.shape(kind)
 
 
+_GUESTS = {
+    "arrive": "(self, who: SessionRef, state: State | None) -> None with State a Struct",
+    "leave": "(self, who: SessionRef) -> State | None with State a Struct",
+    "left": "(self, who: SessionRef) -> None",
+}
+
+
+def guest_hook_state(name: str, hook: object, names: Mapping[str, Any]) -> Any:
+    """The type of the state that a space's `arrive` takes; RouteError if it, `leave` or `left` has the wrong shape."""
+    reader = _Reader(name, _GUESTS[name], hook, names)
+    who, *state = reader.parameters(2 if name == "arrive" else 1, behind_self=True)
+    reader.check(who, SessionRef)
+    reader.check_result(_is_struct if name == "leave" else lambda _: False)
+    if not state:
+        return None
+    kind: object = state[0].annotation
+    if not all(part is type(None) or _is_struct(part) for part in _union_parts(kind)):
+        raise reader.wrong(f"parameter `{state[0].name}` is {_show(kind)}")
+    return kind
+
+
 class _Reader:
     """Reads one callable, and words what is wrong with it."""
 
@@ -168,7 +192,14 @@ class _Reader:
 
     def shape(self, message: type[Struct | bytes] | None) -> Shape:
         asynchronous = self.is_async_def() or self.returns(Awaitable)
-        return Shape(message, asynchronous, self.place)
+        return Shape(message, asynchronous, self.place, self._data())
+
+    def _data(self) -> type[Struct] | None:
+        for annotation in self.annotations.values():
+            if typing.get_origin(annotation) is Session:
+                (data,) = typing.get_args(annotation)
+                return data if _is_struct(data) else None
+        return None
 
     def wrong(self, found: str) -> RouteError:
         return RouteError(f"{self.what} at {self.place}: expected {self.expected}; found: {found}")
@@ -207,6 +238,10 @@ def _union_parts(kind: object) -> tuple[object, ...]:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return typing.get_args(kind)
     return (kind,)
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
 
 
 def _is_message(kind: object) -> TypeGuard[type[Struct | bytes]]:

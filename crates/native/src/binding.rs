@@ -3,11 +3,12 @@
 
 use crate::dispatch::{finish, park, Call, Purpose};
 use crate::engine::Engine;
-use crate::life::{let_go, seated};
+use crate::life::{let_go, made, seated};
 use crate::session::{Session, Waiting};
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{arrival, Batch, Event, Item};
 use photinus_engine::outbox::{Action, Marks, Owner};
+use photinus_engine::remote::HOME;
 use photinus_proto::bluenet::control::Tag;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -94,7 +95,7 @@ impl Engine {
 
     /// A message to a session of another node's client, over the link to where it is held: bytes as they are, all
     /// else in this format.
-    #[pyo3(signature = (link, session, format, route, message, *, droppable = false, secret = false))]
+    #[pyo3(signature = (link, session, written, route, message, *, droppable = false, secret = false))]
     #[allow(
         clippy::too_many_arguments,
         reason = "one call of Python's, as its type stub says it"
@@ -104,7 +105,7 @@ impl Engine {
         py: Python<'_>,
         link: u32,
         session: u32,
-        format: &str,
+        written: &str,
         route: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
         droppable: bool,
@@ -125,14 +126,41 @@ impl Engine {
             self.post(py, link.reactor(), action, bytes.as_bytes());
             return Ok(());
         }
-        let format = crate::handler::by_name(format)?;
+        let format = crate::handler::by_name(written)?;
         let encoders = &self.encoders(py)?.encoders;
         let post = |encoded: &[u8]| self.post(py, link.reactor(), action, encoded);
         self.encoded(py, encoders, format, message, post)
     }
 }
 
-/// An item about a binding: told at once, or behind what the session is busy with.
+/// What is attached to a space or service has a lane of its own there: packets and events of the session for that
+/// target come one at a time and in their order, whatever its home, or another target, is busy with. A lane is an
+/// object like the session's, which its handlers do not see.
+impl Engine {
+    pub fn lane<'py>(
+        &self,
+        py: Python<'py>,
+        handle: Handle,
+        target: u32,
+    ) -> Option<Bound<'py, Session>> {
+        self.lanes.with(py, |lanes| {
+            let found = lanes.get(&(handle.0, target))?;
+            Some(found.bind(py).clone())
+        })
+    }
+
+    fn close_lane(&self, py: Python<'_>, lane: &Bound<'_, Session>, target: u32) {
+        let (handle, waits) = lane
+            .get()
+            .fields
+            .with(py, |fields| (fields.handle, fields.mailbox.is_some()));
+        if !waits {
+            let _old = self.lanes.with(py, |lanes| lanes.remove(&(handle, target)));
+        }
+    }
+}
+
+/// An item about a binding: told at once, or behind what that is busy with.
 pub fn heard(call: &Call<'_, '_>, batch: &Batch, item: &Item) -> PyResult<()> {
     let py = call.py;
     let (what, text) = match item.event {
@@ -141,35 +169,99 @@ pub fn heard(call: &Call<'_, '_>, batch: &Batch, item: &Item) -> PyResult<()> {
         Event::Detached => (What::Detached, &b""[..]),
         _ => (What::Gone, &b""[..]),
     };
-    let bound = Binding {
+    let binding = Binding {
         what,
         tag: item.id,
         target: item.number,
         flags: item.route,
     };
-    let session = match call.engine.seat(py, item.handle) {
-        Some(session) => session,
-        None if what == What::Arrived => {
-            let address = arrival(text).map_or(String::new(), |of| of.address.to_owned());
-            let session = seated(call, item.handle, (item.route >> 3) as u16, address)?;
-            if let Some(of) = arrival(text) {
-                session
-                    .get()
-                    .fields
-                    .with(py, |fields| fields.origin = of.origin);
-            }
+    let seat = call.engine.seat(py, item.handle);
+    let arrival = arrival(text);
+    let session = match (seat, &arrival) {
+        (Some(session), _) => session,
+        (None, Some(of)) => {
+            let listener = (item.route >> 3) as u16;
+            let session = seated(call, item.handle, listener, of.address.to_owned())?;
+            session
+                .get()
+                .fields
+                .with(py, |fields| fields.origin = of.origin);
             session
         }
-        None => return Ok(()),
+        (None, None) => return Ok(()),
     };
-    let state = arrival(text).map_or(&b""[..], |of| of.state);
+    let state = arrival.map_or(&b""[..], |of| of.state);
     let state = PyBytes::new(py, state);
-    if session.get().fields.with(py, |fields| fields.busy) {
-        let what = Waiting::Bound(bound);
-        park(call, &session, what, state);
+    let session = match (what, item.number) {
+        (What::Gone, _) | (_, HOME) => session,
+        (_, target) => match call.engine.lane(py, item.handle, target) {
+            Some(lane) => lane,
+            None if what == What::Arrived => lane_for(call, &session, target)?,
+            None => return Ok(()),
+        },
+    };
+    in_turn(call, &session, binding, &state)
+}
+
+fn in_turn<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    binding: Binding,
+    state: &Bound<'py, PyBytes>,
+) -> PyResult<()> {
+    if session.get().fields.with(call.py, |fields| fields.busy) {
+        park(call, session, Waiting::Bound(binding), state.clone());
         return Ok(());
     }
-    tell(call, &session, bound, &state)
+    tell(call, session, binding, state)
+}
+
+/// The session has ended: so have its lanes, each behind what it is busy with.
+pub fn close_lanes(call: &Call<'_, '_>, handle: Handle) -> PyResult<()> {
+    let py = call.py;
+    let targets: Vec<u32> = call.engine.lanes.with(py, |lanes| {
+        let of = lanes.keys().filter(|(of, _)| *of == handle.0);
+        of.map(|(_, target)| *target).collect()
+    });
+    for target in targets {
+        let Some(lane) = call.engine.lane(py, handle, target) else {
+            continue;
+        };
+        lane.get().fields.with(py, |fields| fields.closed = true);
+        let binding = Binding {
+            what: What::Detached,
+            tag: 0,
+            target,
+            flags: 0,
+        };
+        in_turn(call, &lane, binding, &PyBytes::new(py, b""))?;
+    }
+    Ok(())
+}
+
+fn lane_for<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    target: u32,
+) -> PyResult<Bound<'py, Session>> {
+    let py = call.py;
+    let (handle, listener, origin, address) = session.get().fields.with(py, |fields| {
+        let address = fields.address.to_string();
+        (
+            Handle(fields.handle),
+            fields.listener,
+            fields.origin,
+            address,
+        )
+    });
+    let lane = made(call, handle, listener, address)?;
+    lane.get().fields.with(py, |fields| fields.origin = origin);
+    let kept = lane.clone().unbind();
+    let _old = call
+        .engine
+        .lanes
+        .with(py, |lanes| lanes.insert((handle.0, target), kept));
+    Ok(lane)
 }
 
 /// `bound(session, what, target, tag, flags, state)`.
@@ -181,7 +273,10 @@ pub fn tell<'py>(
 ) -> PyResult<()> {
     let purpose = match bound.what {
         What::Gone => Purpose::Gone,
-        _ => Purpose::Bound,
+        What::Arrived => Purpose::Bound,
+        What::Fence | What::Detached => Purpose::Left {
+            target: bound.target,
+        },
     };
     if bound.what == What::Gone {
         session
@@ -204,6 +299,13 @@ pub fn tell<'py>(
     let arguments = (session, what.name(), target, tag, flags & 7, state);
     let result = told.bind(call.py).call1(arguments);
     finish(call, session, purpose, result, true)
+}
+
+/// It has left a target, and that is done.
+pub fn left(call: &Call<'_, '_>, session: &Bound<'_, Session>, target: u32) {
+    if target != HOME {
+        call.engine.close_lane(call.py, session, target);
+    }
 }
 
 /// `done(session, request, slot, reason)`: at once, since it is the busy handler that waits for it.

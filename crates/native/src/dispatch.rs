@@ -54,8 +54,12 @@ pub enum Purpose {
     Opened,
     Resumed,
     Closed,
-    /// It came to this node or to something of it, or is leaving that.
+    /// It came to this node or to something of it.
     Bound,
+    /// It is leaving that.
+    Left {
+        target: u32,
+    },
     /// Nothing of this node has it any more, though it goes on.
     Gone,
 }
@@ -69,6 +73,14 @@ pub struct Call<'a, 'py> {
 }
 
 impl Call<'_, '_> {
+    /// The space or service that a packet is for.
+    #[inline]
+    fn target(&self, item: &Item) -> Option<u32> {
+        let (_, entry) = self.installed.handlers.get(item.route as usize)?;
+        let of_target = entry.as_ref().is_some_and(|entry| entry.of_target);
+        of_target.then_some(item.number)
+    }
+
     /// Those of the answer to what a handler was called for.
     #[inline]
     fn marks(&self, purpose: Purpose) -> Marks {
@@ -199,7 +211,11 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
     let py = call.py;
     match item.event {
         Event::Packet(kind) => {
-            let Some(session) = call.engine.seat(py, item.handle) else {
+            let session = match call.target(item) {
+                Some(target) => call.engine.lane(py, item.handle, target),
+                None => call.engine.seat(py, item.handle),
+            };
+            let Some(session) = session else {
                 return Ok(false);
             };
             let body = PyBytes::new(py, batch.body(item));
@@ -254,6 +270,7 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
                 (fields.busy, std::mem::take(&mut fields.groups))
             });
             call.engine.leave_groups(py, item.handle, &groups);
+            binding::close_lanes(call, item.handle)?;
             if busy {
                 park(call, &session, Waiting::Closed { by: item.number }, reason);
             } else {
@@ -477,6 +494,10 @@ pub fn finish<'py>(
             kind, id, number, ..
         } => reply(call, session, (kind, id, number), purpose, &value),
         Purpose::Opened | Purpose::Resumed | Purpose::Bound => Ok(()),
+        Purpose::Left { target } => {
+            binding::left(call, session, target);
+            Ok(())
+        }
         Purpose::Closed | Purpose::Gone => let_go(call, session),
     }
 }
@@ -581,6 +602,7 @@ pub fn failed(
             call.engine.post(py, to.reactor(), action, body);
         }
         Purpose::Closed | Purpose::Gone => let_go(call, session)?,
+        Purpose::Left { target } => binding::left(call, session, target),
         _ => {}
     }
     Ok(())

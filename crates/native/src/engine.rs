@@ -46,6 +46,8 @@ pub struct Engine {
     pub(crate) tasks: Pool,
     /// By reactor.
     pub(crate) seats: GilCell<Vec<Seats>>,
+    /// By session and target.
+    pub(crate) lanes: GilCell<HashMap<(u32, u32), Py<Session>>>,
     groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
     pub(crate) out_routes: Py<PyDict>,
@@ -94,6 +96,7 @@ impl Engine {
             work: GilCell::new(Some(Work::default())),
             tasks: Pool::new(),
             seats: GilCell::new((0..reactors).map(|_| Vec::new()).collect()),
+            lanes: GilCell::new(HashMap::new()),
             groups: GilCell::new(Groups::default()),
             out_routes: PyDict::new(py).unbind(),
             encoding: GilCell::new(None),
@@ -470,10 +473,18 @@ impl Engine {
                 task.map(|of| of.clone_ref(py))
             })
         };
-        self.sessions(py, false)
-            .into_iter()
-            .filter_map(task)
-            .collect()
+        let lanes: Vec<_> = self.lanes.with(py, |lanes| {
+            lanes.values().map(|of| of.clone_ref(py)).collect()
+        });
+        let all = self.sessions(py, false).into_iter().chain(lanes);
+        all.filter_map(task).collect()
+    }
+
+    /// The session with this handle; None if there is none now.
+    fn session(&self, py: Python<'_>, handle: u32) -> Option<Py<Session>> {
+        let found = self.seat(py, Handle(handle))?;
+        let ended = found.get().fields.with(py, |fields| fields.closed);
+        (!ended).then(|| found.unbind())
     }
 
     /// Makes the first step of a coroutine at once, in this context, and the later ones as asyncio's tasks
@@ -517,6 +528,7 @@ impl Engine {
 
     /// Lets go of the application and of all sessions: nothing is handled any more.
     fn release(&self, py: Python<'_>) {
+        let _lanes = self.lanes.with(py, std::mem::take);
         let _seats = self.seats.with(py, |seats| {
             seats.iter_mut().map(std::mem::take).collect::<Vec<_>>()
         });
@@ -557,6 +569,9 @@ impl Engine {
         self.foreign.with(py, |of| {
             of.iter()
                 .try_for_each(|(call_soon, _)| visit.call(call_soon))
+        })?;
+        self.lanes.with(py, |lanes| {
+            lanes.values().try_for_each(|lane| visit.call(lane))
         })?;
         self.seats.with(py, |seats| {
             let all = seats.iter().flatten().flatten();

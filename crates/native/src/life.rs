@@ -39,6 +39,19 @@ pub fn seated<'py>(
     listener: u16,
     address: String,
 ) -> PyResult<Bound<'py, Session>> {
+    let session = made(call, handle, listener, address)?;
+    let kept = session.clone().unbind();
+    call.engine.take_seat(call.py, handle, kept);
+    Ok(session)
+}
+
+/// An object for a session, which nobody finds yet.
+pub fn made<'py>(
+    call: &Call<'_, 'py>,
+    handle: Handle,
+    listener: u16,
+    address: String,
+) -> PyResult<Bound<'py, Session>> {
     let py = call.py;
     let made = call.installed.session_type.bind(py).call0()?;
     let session = made.cast_into::<Session>()?;
@@ -56,7 +69,6 @@ pub fn seated<'py>(
         fields.format = format.0;
         fields.address = address.into_boxed_str();
     });
-    call.engine.take_seat(py, handle, session.clone().unbind());
     Ok(session)
 }
 

@@ -22,10 +22,13 @@ from .payload import Malformed, parse_target
 from .placement import Placement
 from .service import Service
 
+# The name of what every service and space has beside its own methods: its number here, and its class's.
+ATTACH = "@attach"
 # What a `close` may take when the node stops. As long as a handler gets then.
 CLOSE_SECONDS = 3.0
 
 _encode = msgspec.msgpack.Encoder().encode
+_no_arguments = msgspec.msgpack.Decoder(tuple[()]).decode
 
 # Told of the instance, or of why there is none.
 Ready = Callable[["Service | BaseException"], None]
@@ -73,6 +76,11 @@ class Instances:
         self._context = context
         self._failed = failed
         self._instances: dict[str, Instance] = {}
+        # By the numbers under which sessions are attached to them.
+        self._targets: dict[int, Service] = {}
+        self._last_target = 0
+        # For good: links to other nodes know them.
+        self._class_numbers: dict[str, int] = {}
         self._stopping = False
         self._opened = 0
 
@@ -86,6 +94,9 @@ class Instances:
             method = self._class(address).__photinus__.calls.get(name)
         except (Malformed, NoSuchCall) as error:
             ready(error if isinstance(error, NoSuchCall) else NoSuchCall(str(error)))
+            return
+        if name == ATTACH and "@" not in address:
+            self.find(address, lambda found: ready(found if isinstance(found, BaseException) else self._numbers(found)))
             return
         if method is None:
             ready(NoSuchCall(f"{address} has no method {name} that is @call"))
@@ -183,6 +194,20 @@ class Instances:
             except TypeError as error:
                 self._failed(f"{address} in its new class", error)
 
+    def by_target(self, target: int) -> Service | None:
+        """The one that has this number."""
+        return self._targets.get(target)
+
+    def class_number(self, name: str) -> int:
+        """Of a class that has handlers of its own; 0 of one that has none."""
+        found = self._classes.get(name)
+        if found is None or not found.__photinus__.handlers:
+            return 0
+        return self._class_numbers.setdefault(name, len(self._class_numbers) + 1)
+
+    def classes(self) -> list[type[Service]]:
+        return list(self._classes.values())
+
     def statistics(self) -> dict[str, int]:
         return {"open": len(self._instances), "opened": self._opened}
 
@@ -239,10 +264,25 @@ class Instances:
         for ready in held:
             self.find(address, ready)
 
+    def _numbers(self, service: Service) -> Entry:
+        """The number of an instance, and of its class, as a call that gives them."""
+        target = next((number for number, of in self._targets.items() if of is service), 0)
+        if not target:
+            target = self._last_target = self._last_target + 1
+            self._targets[target] = service
+        numbers = target, self.class_number(type(service).__name__)
+
+        async def attach() -> tuple[int, int]:
+            return numbers
+
+        return Entry(attach, _no_arguments, _encode, f"{service.address}.attach")
+
     def _forget(self, instance: Instance) -> None:
         for target in instance.targets:
             self.entries.pop(target, None)
         instance.targets.clear()
+        for number in [number for number, of in self._targets.items() if of is instance.service]:
+            del self._targets[number]
 
 
 def _class_name(address: str) -> str:

@@ -14,10 +14,12 @@ from contextvars import Context
 from ..config import Config
 from ..engine import Engine
 from ..errors import ConfigError
+from ..session import Abroad
 from .calls import Calls
+from .guests import Guests
 from .instances import Instances
 from .placement import Placement
-from .service import Service
+from .service import Handling, Service
 from .table import member, roles
 
 # Calls that run when the node stops are cancelled, and get this long to end.
@@ -46,7 +48,8 @@ class Cluster:
         generation: int | None = None,
     ) -> None:
         self.name = name
-        self._generation = generation
+        # A node's later start has a later time, as long as nobody sets its machine's clock back between the two.
+        self._generation = time.time_ns() if generation is None else generation
         self.roles = roles(config)
         self._config = config.cluster
         self._own = member(config)
@@ -66,6 +69,8 @@ class Cluster:
             context=context,
             failed=failed,
         )
+        self.guests = Guests(name, self._generation, engine, self.calls, self.instances, failed=failed)
+        self.abroad = Abroad(self.guests.ref, self.guests.send, self.guests.attach, self.guests.detach)
 
     def start(self) -> None:
         """Joins the cluster and dials whom this node dials. ConfigError if a link cannot be as the table says, OSError
@@ -74,8 +79,7 @@ class Cluster:
             return
         bits = sum(ROLE_BITS[role] for role in self.roles)
         secret = self._config.secret.encode()
-        # A node's later start has a later time, as long as nobody sets its machine's clock back between the two.
-        self._engine.join(self._config.name, self.name, bits, secret, generation=self._generation or time.time_ns())
+        self._engine.join(self._config.name, self.name, bits, secret, generation=self._generation)
         own = self._link(self._own.link, "protocol=link")
         try:
             self._engine.listen(own)
@@ -88,8 +92,28 @@ class Cluster:
         except OSError as error:
             raise OSError(error.errno, error.strerror, own) from error
 
-    def linked(self, link: int, node: str, generation: int, bits: int) -> None:  # noqa: ARG002 - the engine tells it
+    @property
+    def has_others(self) -> bool:
+        """It is one of several nodes."""
+        return self._own is not None
+
+    def handlers(self) -> dict[tuple[int, str | int], Handling]:
+        """Those of attached sessions' routes, by their classes' numbers."""
+        return {
+            (number, route): handling
+            for each in self.instances.classes()
+            if (number := self.instances.class_number(each.__name__))
+            for route, handling in each.__photinus__.handlers.items()
+        }
+
+    def unlinked(self, link: int, reason: str) -> None:
+        """The engine has lost a link for good."""
+        self.calls.unlinked(link, reason)
+        self.guests.unlinked(link)
+
+    def linked(self, link: int, node: str, generation: int, bits: int) -> None:
         """The engine has a new link."""
+        self.guests.linked(link, node, generation)
         self.calls.linked(link, node, frozenset(role for role, bit in ROLE_BITS.items() if bits & bit))
 
     def _link(self, url: str, *options: str) -> str:
@@ -107,7 +131,11 @@ class Cluster:
         self.calls.close()
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        return {"calls": self.calls.statistics(), "instances": self.instances.statistics()}
+        return {
+            "calls": self.calls.statistics(),
+            "instances": self.instances.statistics(),
+            "guests": self.guests.statistics(),
+        }
 
 
 def dials(name: str, own: tuple[str, ...], other: str, its: tuple[str, ...]) -> bool:

@@ -25,8 +25,8 @@ from msgspec import Struct
 from ..errors import RouteError, UsageError
 from ..scope import here
 from ..session import SessionRef
-from ..shape import CallShape, Shape, attached_shape, call_shape, place_of
-from .calls import KIND_NODE, KIND_SERVICE, Calls, Question
+from ..shape import CallShape, Shape, attached_shape, call_shape, guest_hook_state, place_of
+from .calls import KIND_NODE, KIND_SERVICE, KIND_SPACE, Calls, Question
 from .payload import MAX_TARGET_BYTES, target_of
 
 if TYPE_CHECKING:
@@ -127,6 +127,17 @@ class Declared(Struct, frozen=True):
     handlers: dict[str | int, Handling]
     """What is @on, by route."""
     addresses: type[At]
+    arrive: Hook | None = None
+    leave: Hook | None = None
+    left: Hook | None = None
+
+
+class Hook(Struct, frozen=True):
+    """A method that is called with a session that comes or goes."""
+
+    call: Callable[..., Any]
+    decode: Callable[[bytes], Any]
+    """Of the state that one comes with."""
 
 
 class Service:
@@ -161,7 +172,11 @@ class Service:
             cls.close = _ending(cls.close)  # type: ignore[method-assign, assignment]
         askers = {name: _asker(name, method) for name, method in calls.items()}
         addresses = type(f"{cls.__name__}.at", (At,), {"__slots__": (), "of": cls.__name__, **askers})
-        cls.__photinus__ = Declared(cls.__photinus__.kind, calls, handlers, addresses)
+        names = _locals_of_caller()
+        # Only a space has them: a service may call its own methods so.
+        hooks = ("arrive", "leave", "left") if cls.__photinus__.kind == KIND_SPACE else ()
+        arrive, leave, left = [_hook(cls, name, names) for name in hooks] or (None, None, None)
+        cls.__photinus__ = Declared(cls.__photinus__.kind, calls, handlers, addresses, arrive, leave, left)
 
     @classmethod
     def at(cls, key: str, *, timeout: float = CALL_SECONDS) -> Self:
@@ -267,6 +282,14 @@ class At:
 
 
 Service.__photinus__ = Declared(KIND_SERVICE, {}, {}, At)
+
+
+def _hook(cls: type[Service], name: str, names: Mapping[str, Any]) -> Hook | None:
+    function = getattr(cls, name, None)
+    if function is None:
+        return None
+    state = guest_hook_state(name, function, {**names, cls.__name__: cls})
+    return Hook(function, msgspec.msgpack.Decoder(state).decode)
 
 
 def _asker(name: str, method: Method) -> Callable[..., Coroutine[Any, Any, Any]]:
