@@ -121,7 +121,7 @@ class NativeSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     apps: tuple[str, ...] = ()
     """Their names. `echo` answers every packet without a route, and the route `native.echo`, with its own bytes:
-    how far it is to a node and back."""
+    how far it is to a node and back. What comes under `native.tell` it tells the application (`Routes.told`)."""
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):

@@ -263,6 +263,7 @@ class Node:
             default=None if table.default is None else self._handler(table.default, loop),
             opened=_in_turn(table.opened),
             resumed=_in_turn(table.resumed),
+            told=_in_turn(table.told),
             closed=self._closed(cluster, table.closed),
             failed=self._failed,
             refusals={

@@ -116,6 +116,7 @@ class Routes:
         self.fallback: Route | None = None
         self.opening: Route | None = None
         self.resuming: Route | None = None
+        self.telling: Route | None = None
         self.rehoming: Route | None = None
         self.closing: Route | None = None
         self._sealed = False
@@ -205,6 +206,13 @@ class Routes:
         self.resuming = Route(None, handler, shape)
         return handler
 
+    def told(self, handler: Callable[[Session[D], bytes], N], /) -> Callable[[Session[D], bytes], N]:
+        """Declares what is called with what native applications tell of sessions, in order with their packets."""
+        shape = hook_shape("told", handler, _locals_of_caller())
+        self._check_free("told", self.telling, shape)
+        self.telling = Route(None, handler, shape)
+        return handler
+
     def rehomed(self, handler: Callable[[Session[D]], N], /) -> Callable[[Session[D]], N]:
         """Declares what is called with each session that has its home here from now on, since the node where that was
         is lost, before anything that it says is handled.
@@ -258,11 +266,12 @@ class Table(Struct, frozen=True):
     opened: tuple[Route, ...]
     resumed: tuple[Route, ...]
     rehomed: tuple[Route, ...]
+    told: tuple[Route, ...]
     closed: tuple[Route, ...]
 
     def data(self) -> set[type[Struct]]:
         """The classes of `session.data` that handlers name."""
-        several = (self.opened, self.resumed, self.rehomed, self.closed)
+        several = (self.opened, self.resumed, self.rehomed, self.told, self.closed)
         routes = [*self.routes.values(), *((self.default,) if self.default else ()), *sum(several, ())]
         return {route.shape.data for route in routes if route.shape.data is not None}
 
@@ -286,6 +295,7 @@ def table_of(parts: Iterable[Routes]) -> Table:
         opened=tuple(part.opening for part in parts if part.opening is not None),
         resumed=tuple(part.resuming for part in parts if part.resuming is not None),
         rehomed=tuple(part.rehoming for part in parts if part.rehoming is not None),
+        told=tuple(part.telling for part in parts if part.telling is not None),
         closed=tuple(part.closing for part in parts if part.closing is not None),
     )
 

@@ -22,6 +22,7 @@ _HANDLER = "(session: Session, message: M) -> R with M a Struct or bytes, and R 
 _HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
     "opened": ("(session: Session) -> None", (Session,)),
     "rehomed": ("(session: Session) -> None", (Session,)),
+    "told": ("(session: Session, body: bytes) -> None", (Session, bytes)),
     "resumed": ("(session: Session, gap: bool) -> None", (Session, bool)),
     "closed": ("(session: Session, reason: Closed) -> None", (Session, Closed)),
     "before": ("(session: Session, call: Call) -> None", (Session, Call)),

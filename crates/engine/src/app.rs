@@ -120,7 +120,7 @@ impl Context<'_> {
         OutRoute::Named(self.names.intern(name, crate::outbox::NO_NUMBER))
     }
 
-    /// Tells Python something, about a session or about none (`Handle::NONE`).
+    /// Tells Python something of a session, in order with its packets.
     pub fn tell(&mut self, session: Handle, text: &[u8]) {
         self.events.push((session, text.to_vec()));
     }
@@ -157,16 +157,18 @@ pub fn add_routes(apps: &[Arc<Registration>], routes: &mut Routes) {
     }
 }
 
-/// Answers each packet with its own bytes: how far it is to a node and back, past every Python.
+/// Answers each packet with its own bytes: how far it is to a node and back, past every Python. What comes under
+/// [`Echo::TELL`] is told to Python instead: how far it is to that.
 pub struct Echo;
 
 impl Echo {
     pub const ROUTE: &'static str = "native.echo";
+    pub const TELL: &'static str = "native.tell";
 
     pub fn registration() -> Registration {
         Registration {
             name: BUILT_IN[0].to_owned(),
-            routes: vec![Echo::ROUTE.to_owned()],
+            routes: [Echo::ROUTE, Echo::TELL].map(str::to_owned).to_vec(),
             takes_default: true,
             tick_ms: None,
             make: Box::new(|| Box::new(Echo)),
@@ -176,7 +178,13 @@ impl Echo {
 
 impl App for Echo {
     fn packet(&mut self, context: &mut Context<'_>, packet: &Packet<'_>) {
-        context.answer(packet, packet.body);
+        match packet.route {
+            Some(1) => {
+                context.tell(packet.session, packet.body);
+                context.answer(packet, b"");
+            }
+            _ => context.answer(packet, packet.body),
+        }
     }
 }
 

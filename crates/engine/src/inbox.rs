@@ -69,7 +69,7 @@ pub enum Event {
     Gone,
     /// What was asked for as `number` was done in the place `id`; or it was not, and the text says why.
     Done,
-    /// A native application tells this, of a session or of none.
+    /// A native application tells this of a session.
     FromApp,
     /// Another node is linked: its roles are in `number`; its name, a blank and its generation in the arena.
     LinkUp,

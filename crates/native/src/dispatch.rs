@@ -11,7 +11,7 @@ use crate::coroutine;
 use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
-use crate::life::{closed, let_go, opened, resumed};
+use crate::life::{closed, let_go, opened, resumed, told};
 use crate::linking;
 use crate::session::{Parked, Session, Waiting};
 use crate::timing::{Quick, Timing};
@@ -314,8 +314,18 @@ fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyRes
             binding::heard(call, batch, item).map(|()| false)
         }
         Event::Done => binding::done(call, batch, item).map(|()| false),
-        // No native application can be loaded from Python yet.
-        Event::FromApp => Ok(false),
+        Event::FromApp => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(false);
+            };
+            let body = PyBytes::new(py, batch.body(item));
+            if session.get().fields.with(py, |fields| fields.busy) {
+                park(call, &session, Waiting::Told, body);
+            } else {
+                told(call, &session, &body)?;
+            }
+            Ok(false)
+        }
         Event::Drained => call.engine.reactor_drained(py).map(|()| false),
     }
 }
@@ -392,6 +402,7 @@ pub fn work_off_mailbox(call: &Call<'_, '_>, session: &Bound<'_, Session>) -> Py
                 result?;
             }
             Waiting::Resumed { gap } => resumed(call, session, gap)?,
+            Waiting::Told => told(call, session, body)?,
             Waiting::Closed { by } => closed(call, session, by, body)?,
             Waiting::Bound(what) => binding::tell(call, session, what, body)?,
         }

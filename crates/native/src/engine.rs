@@ -128,7 +128,7 @@ impl Engine {
     /// and when one is done, `caught_up` is given its session before its next packet is handled.
     #[pyo3(signature = (*, session_type, routes, default, opened, resumed, closed, failed, refusals,
                         encoders, event_loop, context, caught_up = None, linked = None, unlinked = None,
-                        frames = None, bound = None, done = None))]
+                        frames = None, bound = None, done = None, told = None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "keywords of one call, checked by the type stub"
@@ -153,6 +153,7 @@ impl Engine {
         frames: Option<Py<PyAny>>,
         bound: Option<Py<PyAny>>,
         done: Option<Py<PyAny>>,
+        told: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let before = self.installed(py);
         let default = default.map(|handler| handler.get().0.clone());
@@ -163,6 +164,7 @@ impl Engine {
             default,
             opened,
             resumed,
+            told,
             closed,
             failed,
             linked,

@@ -18,6 +18,7 @@ pub struct Installed {
     pub default: Option<Arc<Entry>>,
     pub opened: Option<Py<PyAny>>,
     pub resumed: Option<Py<PyAny>>,
+    pub told: Option<Py<PyAny>>,
     pub closed: Option<Py<PyAny>>,
     pub failed: Py<PyAny>,
     /// Is told of each new link to another node, of each that is lost, and of what comes over one for Python.

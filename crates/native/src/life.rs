@@ -85,6 +85,19 @@ pub fn resumed<'py>(
     finish(call, session, Purpose::Resumed, result, true)
 }
 
+/// A native application tells something of it.
+pub fn told<'py>(
+    call: &Call<'_, 'py>,
+    session: &Bound<'py, Session>,
+    body: &Bound<'py, PyBytes>,
+) -> PyResult<()> {
+    let Some(told) = &call.installed.told else {
+        return Ok(());
+    };
+    let result = told.bind(call.py).call1((session, body));
+    finish(call, session, Purpose::Resumed, result, true)
+}
+
 pub fn closed<'py>(
     call: &Call<'_, 'py>,
     session: &Bound<'py, Session>,

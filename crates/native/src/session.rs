@@ -70,6 +70,8 @@ pub enum Waiting {
     Resumed {
         gap: bool,
     },
+    /// What a native application tells of it.
+    Told,
     Closed {
         by: u32,
     },

@@ -1,6 +1,7 @@
 //! Proxies and world nodes on one network in memory: what crosses them, and in which order.
 
 use crate::world::{frame, read, Client, Seen, SAY};
+use photinus_engine::app::{Echo, Registration};
 use photinus_engine::engine::Engine;
 use photinus_engine::handle::Handle;
 use photinus_engine::homes::Homes;
@@ -37,6 +38,16 @@ pub struct Cluster {
 impl Cluster {
     /// `proxies` of them first, and then the world nodes; each proxy dials each of those, and they each other.
     pub fn new(proxies: usize, worlds: usize, limits: &Limits) -> Cluster {
+        Cluster::with(proxies, worlds, limits, None)
+    }
+
+    /// The same with a native application at each world node.
+    pub fn with(
+        proxies: usize,
+        worlds: usize,
+        limits: &Limits,
+        app: Option<fn() -> Registration>,
+    ) -> Cluster {
         let network = Network::default();
         let mut members = Vec::new();
         for number in 0..proxies + worlds {
@@ -59,6 +70,9 @@ impl Cluster {
             if number >= proxies {
                 routes.add_name(0, SAY.0, SAY.1);
                 routes.add_name(SPACES, WAVE.0, WAVE.1);
+                if let Some(app) = app {
+                    engine.add_app(app()).unwrap();
+                }
             }
             engine.set_routes(routes);
             if number < proxies {
@@ -523,6 +537,31 @@ fn a_lost_home_is_replaced_with_the_data_that_was_kept() {
     client.say(b"still here");
     cluster.settle();
     assert_eq!(cluster.members[other].packets(), [b"still here"]);
+}
+
+#[test]
+fn a_native_application_answers_and_tells_wherever_the_client_is() {
+    let mut cluster = Cluster::with(1, 1, &Limits::default(), Some(Echo::registration));
+    let (mut client, home, session) = cluster.join(0);
+    client.say(b"there and back");
+    cluster.settle();
+    assert_eq!(client.frames(), [b"there and back"]);
+    assert!(cluster.members[home].packets().is_empty());
+    assert_eq!(cluster.members[home].count("native_packets"), 1);
+    let mut named = cluster.connect(0, 20, "pomelo");
+    named.write(&[crate::world::HELLO, crate::world::ACK].concat());
+    cluster.settle();
+    named.packages();
+    let (_, other) = cluster.opened();
+    assert_ne!(session, other);
+    named.write(&crate::world::pomelo(Some(5), Echo::TELL, b"a word"));
+    named.write(&crate::world::pomelo(Some(6), Echo::ROUTE, b"{}"));
+    cluster.settle();
+    let told = cluster.members[home].event(Event::FromApp);
+    assert_eq!((told.handle, &told.body[..]), (other, &b"a word"[..]));
+    let packages = named.packages();
+    assert_eq!(packages[0][4..], *b"\x04\x05");
+    assert_eq!(packages[1][4..], *b"\x04\x06{}");
 }
 
 #[test]
