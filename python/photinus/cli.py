@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .ops.dev import Development
     from .ops.playground import Playground
 
+# More processes than this on one machine is a mistake in the number.
+MOST_NODES = 64
 # Where clients find a node that was told nothing: this machine's own, and nobody else's.
 DEFAULT_LISTENER = "tcp://127.0.0.1:7000"
 
@@ -98,6 +100,12 @@ def new(name: str) -> None:
     help="Where the playground's page is; 7080, or a free one if that is taken, unless told.",
 )
 @click.option("--no-playground", is_flag=True, help="No page, and no listener for it.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, MOST_NODES),
+    metavar="N",
+    help="A proxy and N world nodes, each a process of its own, on loopback; without the playground.",
+)
 def dev(
     target: str | None,
     config_file: Path | None,
@@ -105,8 +113,9 @@ def dev(
     name: str | None,
     port: int | None,
     no_playground: bool,
+    nodes: int | None,
 ) -> None:
-    """Run one node of APP, and reload it when a file is saved.
+    """Run one node of APP, or a small cluster, and reload it when a file is saved.
 
     Without APP it is game.py, app.py or the only file with an App in this folder. Everything that
     is imported from APP's folder is reloaded. Players stay connected, logged in and in their
@@ -120,6 +129,7 @@ def dev(
     """
     # Not needed by a node that serves players.
     from .ops.dev import Development, the_app_here
+    from .ops.nodes import run_nodes
     from .ops.playground import Playground
 
     _log_to_stderr()
@@ -128,6 +138,10 @@ def dev(
     with _explained():
         config = _configure(config_file, listen, name)
         target = target or the_app_here(Path.cwd())
+        if nodes is not None:
+            if name is not None or port is not None:
+                raise click.UsageError("--nodes: the nodes have names of their own, and no playground.")
+            sys.exit(run_nodes(target, nodes, config, config_file))
         with ExitStack() as stack:
             playground = None if no_playground else stack.enter_context(closing(Playground(port)))
             development = Development(target, Console(), playground)

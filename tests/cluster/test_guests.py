@@ -106,7 +106,7 @@ def game() -> App:
 
     @routes.on("who", public=True)
     def who(session: Session[Hero], msg: Text) -> Text:
-        return Text(f"{current().name} {session.data.name if isinstance(session.data, Hero) else None}")
+        return Text(f"{current().name} {getattr(session.data, 'name', None)}")
 
     @routes.on("vain", public=True)
     async def vain(session: Session[Hero], msg: Text) -> None:
