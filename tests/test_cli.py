@@ -331,6 +331,18 @@ def test_routes_of_all_kinds(tmp_path: Path) -> None:
     assert re.search(r"│ say\s+│\s+│ logged in\s+│ Say\s+│", result.stdout)
 
 
+def test_routes_of_spaces(tmp_path: Path) -> None:
+    file = tmp_path / "space.py"
+    file.write_text(
+        "from photinus import App, SessionRef, Space, on\nclass Hall(Space):\n    @on('wave')\n    @on(7)\n"
+        "    def wave(self, who: SessionRef, body: bytes) -> None: ...\napp = App('space', spaces=[Hall])\n"
+    )
+    result = photinus_command("routes", str(file))
+    assert result.returncode == 0
+    assert re.search(r"│ wave\s+│\s+│ attached to Hall │ bytes\s+│ .*space.py:3 │", result.stdout)
+    assert re.search(r"│\s+│ 7\s+│ attached to Hall │", result.stdout)
+
+
 def test_routes_with_roles_and_rates(tmp_path: Path) -> None:
     file = tmp_path / "town.py"
     file.write_text(

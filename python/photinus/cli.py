@@ -186,13 +186,17 @@ def run(
 def routes(target: str) -> None:
     """Show the routes of APP: name, number, who may call, the message's type, where it is handled, how often."""
     with _explained():
-        found = load_app(target).table()
+        app = load_app(target)
+        found = app.table()
     table = Table("route", "number", "who may call", "message", "handled at")
     shown = [*found.routes.values(), *([found.default] if found.default else [])]
     if any(route.rate for route in shown):
         table.add_column("at most")
     for route in shown:
         table.add_row(*_row(route))
+    for name, each in app.callees.items():
+        for key, handling in each.__photinus__.handlers.items():
+            table.add_row(*_row(Route(key, getattr(each, handling.name), handling.shape), f"attached to {name}"))
     # What is read by a program, or copied, must not be cut to a screen's width.
     console = Console() if sys.stdout.isatty() else Console(width=250)
     console.print(table)
@@ -292,11 +296,11 @@ def _explained() -> Generator[None]:
         sys.exit(1)
 
 
-def _row(route: Route) -> list[str]:
+def _row(route: Route, who: str | None = None) -> list[str]:
     number = str(route.key) if isinstance(route.key, int) else ""
     name = route.key if isinstance(route.key, str) else "" if number else "(default)"
     message = "" if route.shape.message is None else route.shape.message.__qualname__
-    who = ", ".join(sorted(route.roles)) or ("anyone" if route.public else "logged in")
+    who = who or ", ".join(sorted(route.roles)) or ("anyone" if route.public else "logged in")
     row = [name, number, who, message, route.shape.place]
     if route.rate is not None:
         row.append(f"{route.rate.count:g} in {route.rate.per:g} s, {route.rate.tokens} at once")
