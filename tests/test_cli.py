@@ -139,6 +139,78 @@ def test_configuration(tmp_path: Path) -> None:
         assert node.end(signal.SIGTERM) == 0
 
 
+TABLE = """
+[node]
+listen = ["tcp://127.0.0.1:0?protocol=pomelo"]
+[cluster.nodes.proxy-1]
+link = "tcp://127.0.0.1:PORT1"
+roles = ["proxy"]
+[cluster.nodes.world-1]
+link = "tcp://127.0.0.1:PORT2"
+roles = ["world"]
+"""
+
+
+def table(folder: Path, text: str = TABLE) -> str:
+    """A configuration of two nodes, on ports that were free just now."""
+    with socket.socket() as first, socket.socket() as second:
+        for number, each in enumerate((first, second), 1):
+            each.bind(("127.0.0.1", 0))
+            text = text.replace(f"PORT{number}", str(each.getsockname()[1]))
+    file = folder / "nodes.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_proxy_and_a_world_node(tmp_path: Path) -> None:
+    file = table(tmp_path)
+    with (
+        running("--config", file, "--node", "proxy-1") as proxy,
+        running(ECHO, "--config", file, "--node", "world-1") as world,
+    ):
+        assert proxy.lines[-1].startswith("ready: proxy-1 is a proxy of photinus")
+        assert world.lines[-1].startswith("ready: world-1 runs echo")
+        # The file's listeners are for proxies.
+        assert world.addresses == []
+
+        async def play() -> bytes:
+            async with asyncio.timeout(20):
+                while True:
+                    # Until the two have found each other nobody is let in.
+                    with suppress(ConnectionError):
+                        return await echo(proxy.addresses[0], b"hello")
+                    await asyncio.sleep(0.05)
+
+        assert asyncio.run(play()) == b"hello"
+        assert world.end(signal.SIGTERM) == 0
+        assert proxy.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([ECHO], "[cluster.nodes]: this node has no name"),
+        ([ECHO, "--node", "world-9"], "there is no node world-9"),
+        (["--node", "world-1"], "Missing argument 'APP'"),
+        ([ECHO, "--node", "world-1", "--role", "proxy"], "[node] roles: world-1 is told to be proxy"),
+        ([ECHO, "--node", "world-1", "--role", "king"], "--role: expected proxy, world or proxy,world, got king"),
+        ([ECHO, "--node", "world-1", "--listen", "tcp://127.0.0.1:0"], "--listen: this node is no proxy"),
+    ],
+)
+def test_wrong_use_in_a_cluster(tmp_path: Path, arguments: list[str], problem: str) -> None:
+    result = photinus_command("run", *arguments, "--config", table(tmp_path))
+    assert result.returncode == 2
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unsafe_start_is_refused(tmp_path: Path) -> None:
+    file = table(tmp_path, TABLE.replace("127.0.0.1:PORT2", "0.0.0.0:PORT2"))
+    result = photinus_command("run", ECHO, "--config", file, "--node", "world-1")
+    assert result.returncode == 2
+    assert "[cluster] secret: expected 16 bytes or more, got none: the link of world-1" in result.stderr
+
+
 BAD_SHAPE = """
 from photinus import App, Routes, Session
 routes = Routes()
@@ -257,6 +329,18 @@ def test_routes_of_all_kinds(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert re.search(r"│\s+│ 77\s+│ anyone\s+│ Say\s+│", result.stdout)
     assert re.search(r"│ say\s+│\s+│ logged in\s+│ Say\s+│", result.stdout)
+
+
+def test_routes_of_spaces(tmp_path: Path) -> None:
+    file = tmp_path / "space.py"
+    file.write_text(
+        "from photinus import App, SessionRef, Space, on\nclass Hall(Space):\n    @on('wave')\n    @on(7)\n"
+        "    def wave(self, who: SessionRef, body: bytes) -> None: ...\napp = App('space', spaces=[Hall])\n"
+    )
+    result = photinus_command("routes", str(file))
+    assert result.returncode == 0
+    assert re.search(r"│ wave\s+│\s+│ attached to Hall │ bytes\s+│ .*space.py:3 │", result.stdout)
+    assert re.search(r"│\s+│ 7\s+│ attached to Hall │", result.stdout)
 
 
 def test_routes_with_roles_and_rates(tmp_path: Path) -> None:

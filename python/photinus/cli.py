@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .ops.dev import Development
     from .ops.playground import Playground
 
+# More processes than this on one machine is a mistake in the number.
+MOST_NODES = 64
 # Where clients find a node that was told nothing: this machine's own, and nobody else's.
 DEFAULT_LISTENER = "tcp://127.0.0.1:7000"
 
@@ -98,6 +100,12 @@ def new(name: str) -> None:
     help="Where the playground's page is; 7080, or a free one if that is taken, unless told.",
 )
 @click.option("--no-playground", is_flag=True, help="No page, and no listener for it.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, MOST_NODES),
+    metavar="N",
+    help="A proxy and N world nodes, each a process of its own, on loopback; without the playground.",
+)
 def dev(
     target: str | None,
     config_file: Path | None,
@@ -105,8 +113,9 @@ def dev(
     name: str | None,
     port: int | None,
     no_playground: bool,
+    nodes: int | None,
 ) -> None:
-    """Run one node of APP, and reload it when a file is saved.
+    """Run one node of APP, or a small cluster, and reload it when a file is saved.
 
     Without APP it is game.py, app.py or the only file with an App in this folder. Everything that
     is imported from APP's folder is reloaded. Players stay connected, logged in and in their
@@ -120,6 +129,7 @@ def dev(
     """
     # Not needed by a node that serves players.
     from .ops.dev import Development, the_app_here
+    from .ops.nodes import run_nodes
     from .ops.playground import Playground
 
     _log_to_stderr()
@@ -128,6 +138,10 @@ def dev(
     with _explained():
         config = _configure(config_file, listen, name)
         target = target or the_app_here(Path.cwd())
+        if nodes is not None:
+            if name is not None or port is not None:
+                raise click.UsageError("--nodes: the nodes have names of their own, and no playground.")
+            sys.exit(run_nodes(target, nodes, config, config_file))
         with ExitStack() as stack:
             playground = None if no_playground else stack.enter_context(closing(Playground(port)))
             development = Development(target, Console(), playground)
@@ -172,13 +186,17 @@ def run(
 def routes(target: str) -> None:
     """Show the routes of APP: name, number, who may call, the message's type, where it is handled, how often."""
     with _explained():
-        found = load_app(target).table()
+        app = load_app(target)
+        found = app.table()
     table = Table("route", "number", "who may call", "message", "handled at")
     shown = [*found.routes.values(), *([found.default] if found.default else [])]
     if any(route.rate for route in shown):
         table.add_column("at most")
     for route in shown:
         table.add_row(*_row(route))
+    for name, each in app.callees.items():
+        for key, handling in each.__photinus__.handlers.items():
+            table.add_row(*_row(Route(key, getattr(each, handling.name), handling.shape), f"attached to {name}"))
     # What is read by a program, or copied, must not be cut to a screen's width.
     console = Console() if sys.stdout.isatty() else Console(width=250)
     console.print(table)
@@ -278,11 +296,11 @@ def _explained() -> Generator[None]:
         sys.exit(1)
 
 
-def _row(route: Route) -> list[str]:
+def _row(route: Route, who: str | None = None) -> list[str]:
     number = str(route.key) if isinstance(route.key, int) else ""
     name = route.key if isinstance(route.key, str) else "" if number else "(default)"
     message = "" if route.shape.message is None else route.shape.message.__qualname__
-    who = ", ".join(sorted(route.roles)) or ("anyone" if route.public else "logged in")
+    who = who or ", ".join(sorted(route.roles)) or ("anyone" if route.public else "logged in")
     row = [name, number, who, message, route.shape.place]
     if route.rate is not None:
         row.append(f"{route.rate.count:g} in {route.rate.per:g} s, {route.rate.tokens} at once")

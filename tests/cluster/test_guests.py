@@ -60,6 +60,11 @@ class Hall(Space):
         who.send("echo", msg)
 
     @call
+    async def shut(self) -> None:
+        await self.close()
+        self.log.append(f"shut {self.key}")
+
+    @call
     async def seen(self) -> list[list[str]]:
         return [bag.seen for bag in self.inside.values()]
 
@@ -106,7 +111,7 @@ def game() -> App:
 
     @routes.on("who", public=True)
     def who(session: Session[Hero], msg: Text) -> Text:
-        return Text(f"{current().name} {session.data.name if session.data else None}")
+        return Text(f"{current().name} {getattr(session.data, 'name', None)}")
 
     @routes.on("vain", public=True)
     async def vain(session: Session[Hero], msg: Text) -> None:
@@ -203,6 +208,23 @@ async def test_a_move_is_in_order_and_takes_its_state_along(nodes: int, proxies:
         (seen,) = await t.task(Hall.at(second).seen(), node=worlds[0])
         assert seen == sent
         assert Hall.log == [f"arrive {first}", f"leave {first}", f"left {first}", f"arrive {second}"]
+
+
+@SHAPES
+async def test_the_end_of_a_space_lets_its_sessions_go(nodes: int, proxies: int) -> None:
+    async with TestCluster(game(), nodes=nodes, proxies=proxies) as t:
+        worlds = [name for name, node in t.nodes.items() if "world" in node.roles]
+        client = await t.connect()
+        key = key_on(t, worlds[-1])
+        await tell(client, "enter", key)
+        await t.task(Hall.at(key).shut(), node=worlds[0])
+        assert Hall.log == [f"arrive {key}", f"left {key}", f"shut {key}"]
+        with pytest.raises(Refused, match="unknown-route"):
+            await request(client, "dig")
+        # Its home did not know, and there is nothing left to do.
+        await tell(client, "exit", key)
+        await tell(client, "enter", key)
+        assert (await request(client, "dig", "x")).endswith(f"{key} 1")
 
 
 @SHAPES

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 # Generous: the machine may have much else to do.
@@ -23,14 +23,21 @@ class Development:
 
     async def until(self, beginning: str) -> str:
         """The next line that begins so. Everything until then is in `lines`."""
+        return await self._until(lambda line: line.startswith(beginning), f"begins with {beginning!r}")
+
+    async def until_word(self, word: str) -> str:
+        """The next line in which this stands."""
+        return await self._until(lambda line: word in line, f"has {word!r} in it")
+
+    async def _until(self, wanted: Callable[[str], bool], what: str) -> str:
         assert self.process.stdout is not None
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while line := (await self.process.stdout.readline()).decode():
                     self.lines.append(line.rstrip("\n"))
-                    if line.startswith(beginning):
+                    if wanted(line):
                         return self.lines[-1]
-        raise AssertionError(f"no line begins with {beginning!r}:\n" + "\n".join(self.lines))
+        raise AssertionError(f"no line {what}:\n" + "\n".join(self.lines))
 
     @property
     def addresses(self) -> list[str]:

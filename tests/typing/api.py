@@ -14,7 +14,27 @@ from typing import Any, assert_type
 
 from msgspec import Struct
 
-from photinus import App, Call, Closed, Group, Node, Outcome, Rate, Refused, Routes, Session
+from photinus import (
+    App,
+    Call,
+    CallFailed,
+    CallTimeout,
+    Closed,
+    Group,
+    Node,
+    Outcome,
+    Rate,
+    Refused,
+    RemoteError,
+    Routes,
+    Service,
+    Session,
+    SessionRef,
+    Space,
+    Unreachable,
+    call,
+    on,
+)
 from photinus.client import Client, Cut, Gap, Redirected, Renewed, Resumed, Waiting, connect
 from photinus.testing import PomeloClient, TestCluster
 
@@ -223,3 +243,74 @@ Routes(before=wrong_hook)  # type: ignore[arg-type]
 Routes(after=check)  # type: ignore[arg-type]
 app.started(with_answer)  # type: ignore[type-var]
 app.stopping(check)  # type: ignore[arg-type]
+
+
+class Bank(Service):
+    async def open(self) -> None:
+        assert_type(self.key, str)
+
+    @call
+    async def transfer(self, source: int, target: int, gold: int = 1) -> int:
+        return gold
+
+    @call(one_way=True)
+    async def note(self, text: str) -> None: ...
+
+    @call  # type: ignore[type-var]
+    def balance(self, player: int) -> int:
+        return player
+
+
+class Station(Space):
+    def arrive(self, who: SessionRef, state: Hero | None) -> None:
+        who.send("said", Say("hello"), droppable=True)
+
+    def leave(self, who: SessionRef) -> Hero | None: ...
+
+    @call
+    async def enter(self, who: SessionRef, hero_id: int) -> None: ...
+
+    @on("say")
+    def say(self, who: SessionRef, msg: Say) -> None: ...
+
+    @on("login")
+    async def login(self, who: SessionRef, msg: Login) -> Welcome:
+        return Welcome(self.key)
+
+    @on("text")  # type: ignore[type-var]
+    def text(self, who: SessionRef, msg: str) -> None: ...
+
+
+@routes.on("travel")
+async def travel(session: Session[Hero], msg: Say) -> None:
+    assert_type(Bank.at("north", timeout=2.0), Bank)
+    assert_type(await Bank.at("north").transfer(1, 2), int)
+    assert_type(await Bank.at_node("world-1").transfer(1, 2, gold=3), int)
+    assert_type(await Bank.at_all(lambda bank: bank.transfer(1, 2)), dict[str, int | Exception])
+    await Bank.at("north").note(7)  # type: ignore[arg-type]
+    station = Station.at("station-7")
+    try:
+        await station.enter(session.ref, 7)
+    except Unreachable as error:
+        assert_type(error.sent, bool)
+    except RemoteError as error:
+        assert_type(error.type, str)
+    except (CallTimeout, CallFailed):
+        pass
+    await session.attach(station)
+    await session.attach(Station.at("station-8"), instead_of=station)
+    await session.detach(Station.at("station-8"))
+    await session.attach("station-7")  # type: ignore[arg-type]
+
+
+@routes.rehomed
+def rehomed(session: Session[Hero]) -> None: ...
+
+
+cluster_app = App("game", routes=[routes], services=[Bank], spaces=[Station])
+
+
+async def in_a_cluster() -> None:
+    async with TestCluster(cluster_app, nodes=2, proxies=1, seed=7) as t:
+        t.cut("world-1", "world-2")
+        assert_type(await t.task(Bank.at("north").transfer(1, 2), node="world-1"), int)

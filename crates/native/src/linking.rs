@@ -11,7 +11,7 @@ use photinus_proto::link::hello::{Identity, Roles};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::PyBytes;
 use std::collections::HashMap;
 
 #[pymethods]
@@ -62,34 +62,6 @@ impl Engine {
             here,
             weights: weights.collect(),
         });
-    }
-
-    /// The links that there are, and nodes that are dialled and have none.
-    fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let links = PyList::empty(py);
-        for of in self.inner.links() {
-            let shown = PyDict::new(py);
-            shown.set_item("node", &*of.node)?;
-            shown.set_item("generation", of.generation)?;
-            shown.set_item("reactor", of.reactor)?;
-            shown.set_item("dialled", of.dialled)?;
-            shown.set_item("connected", of.connected)?;
-            shown.set_item("round_trip_us", of.round_trip_us)?;
-            for (name, value) in [
-                ("kept_bytes", of.kept_bytes),
-                ("frames_in", of.frames_in),
-                ("frames_out", of.frames_out),
-                ("bytes_in", of.bytes_in),
-                ("bytes_out", of.bytes_out),
-                ("resent", of.resent),
-                ("dropped", of.dropped),
-                ("cuts", of.cuts),
-            ] {
-                shown.set_item(name, value)?;
-            }
-            links.append(shown)?;
-        }
-        Ok(links)
     }
 
     /// One frame to the other end of a link, for the Python there. To a link that is gone it is dropped, and counted.

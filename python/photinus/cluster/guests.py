@@ -47,8 +47,9 @@ class Guest:
         self.at_home = at_home
         # It is here no more, as soon as all that it was attached to has been told.
         self.ended = False
-        # Of this node's spaces and services, those that it is attached to, and whether what they send goes out.
-        self.targets: set[int] = set()
+        # Of this node's spaces and services, those that it is attached to, each with its tag, and whether what they
+        # send goes out.
+        self.targets: dict[int, int] = {}
         self.speaks = False
         # As its home knows it: what it is attached to, and in which place.
         self.slots: dict[str, int] = {}
@@ -90,6 +91,7 @@ class Guests:
         self._kept: dict[int, bytes] = {}
         self._unkept: set[str] = set()
         self._sends_lost = 0
+        instances.evict = self._evict
 
     def install(self, data: Iterable[type[Struct]], rehomed: Callable[[Session[Any]], Any] | None) -> None:
         """What the application declares: the classes of `session.data`, and what is called with a session that
@@ -164,8 +166,14 @@ class Guests:
         """As Session.detach."""
         guest = self._guest(session, at_home=True)
         slot = guest.slots.pop(address, None)
-        if slot is not None:
+        if slot is None:
+            return
+        try:
             await self._own(session, "leave", b"", timeout, slot=slot)
+        except Refused as refused:
+            # What it was attached to has ended meanwhile.
+            if refused.code != "not-attached":
+                raise
 
     def handle_done(self, session: Session[Any], request: int, slot: int, reason: str) -> None:
         """What became of what was asked for as `request`; 0: what was attached there is lost."""
@@ -272,7 +280,7 @@ class Guests:
             self._failed(f"{service.address}.arrive", error)
             self._engine.own(session, "refused", b"failed", tag=tag)
             return
-        guest.targets.add(target)
+        guest.targets[target] = tag
         guest.speaks = True
         self._engine.own(session, "arrived", b"", tag=tag)
 
@@ -311,17 +319,26 @@ class Guests:
             await self._left(service, guest.ref)
         # Behind all that was sent to it from here.
         self._engine.own(session, "fenced", state, tag=tag)
-        guest.targets.discard(target)
+        guest.targets.pop(target, None)
         self._forget_if_free(session, guest)
 
     async def _detached(self, session: Session[Any], target: int) -> None:
         guest = self._guests.get(session.id)
         if guest is None or target not in guest.targets:
             return
-        guest.targets.discard(target)
+        guest.targets.pop(target, None)
         if (service := self._instances.by_target(target)) is not None:
             await self._left(service, guest.ref)
         self._forget_if_free(session, guest)
+
+    async def _evict(self, service: Service, target: int) -> None:
+        """This one ends: whoever is attached to it has left it, and its home finds so when it asks."""
+        for guest in [guest for guest in self._guests.values() if target in guest.targets]:
+            tag = guest.targets.pop(target)
+            # The place is above the twelve bits of the epoch, and counted from 1.
+            self._engine.own(guest.session, "leave", b"", slot=(tag >> 12) - 1)
+            await self._left(service, guest.ref)
+            self._forget_if_free(guest.session, guest)
 
     async def _left(self, service: Service, who: SessionRef) -> None:
         left = service.__photinus__.left

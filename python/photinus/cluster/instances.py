@@ -76,6 +76,8 @@ class Instances:
         self._context = context
         self._failed = failed
         self._instances: dict[str, Instance] = {}
+        self.evict: Callable[[Service, int], Coroutine[Any, Any, None]] | None = None
+        """Whoever knows the sessions that are attached to what ends, under its number."""
         # By the numbers under which sessions are attached to them.
         self._targets: dict[int, Service] = {}
         self._last_target = 0
@@ -146,6 +148,10 @@ class Instances:
         self._forget(instance)
         instance.state = State.CLOSING
         try:
+            for number in [number for number, of in self._targets.items() if of is service]:
+                if self.evict is not None:
+                    await self.evict(service, number)
+                del self._targets[number]
             await hook(service)
         finally:
             # Only now: until then there is one instance of a key.
@@ -281,8 +287,6 @@ class Instances:
         for target in instance.targets:
             self.entries.pop(target, None)
         instance.targets.clear()
-        for number in [number for number, of in self._targets.items() if of is instance.service]:
-            del self._targets[number]
 
 
 def _class_name(address: str) -> str:
