@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from . import engine as engines
 from .app import App, AppHook, Reporter
@@ -383,8 +383,11 @@ class Node:
             self._handler_error(session, route, unencodable)
             return error_body(unencodable, session.format)
 
-    def _handler_error(self, session: NativeSession, route: str | int | None, error: BaseException) -> None:
+    def _handler_error(self, session: NativeSession, route: Any, error: BaseException) -> None:
         self._handler_errors += 1
+        if isinstance(route, tuple):
+            # A space's or a service's, behind its class's number.
+            route = cast("tuple[int, str | int]", route)[1]
         where = "a handler without a route" if route is None else f"the handler of {route!r}"
         _log.error("%s failed for session %s", where, session.address, exc_info=error)
         if self._watch is not None:

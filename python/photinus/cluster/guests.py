@@ -19,6 +19,7 @@ from msgspec import Raw, Struct
 
 from ..engine import Engine
 from ..errors import CallTimeout, Refused, Unreachable, UsageError
+from ..message import UNDECODABLE
 from ..session import Session, SessionRef
 from .calls import KIND_SERVICE, Calls, Question
 from .instances import ATTACH, Instances
@@ -292,7 +293,7 @@ class Guests:
                 name, data = _pair(state)
                 session.data = self._data[name](data)
                 self._kept[session.id] = state
-            except (msgspec.DecodeError, KeyError) as error:
+            except (*UNDECODABLE, KeyError) as error:
                 self._failed("the data of a session that has come here", error)
         # First, since nothing goes out to it before.
         self._engine.own(session, "arrived", b"", tag=tag)
