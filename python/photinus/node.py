@@ -147,9 +147,9 @@ class Node:
             if self._serving:
                 await self._stopping()
         finally:
-            if self._cluster is not None and self._serving:
-                await self._cluster.stop()
-            await engines.stop(self.engine, timeout=timeout)
+            # The sessions' last handlers may still call services; those end behind them.
+            last = None if self._cluster is None else self._cluster.stop
+            await engines.stop(self.engine, timeout=timeout, last=last)
             if self._tasks is not None:
                 await self._tasks.stop(max(timeout, engines.GOODBYE_SECONDS))
             if self._detach is not None:
