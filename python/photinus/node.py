@@ -147,6 +147,8 @@ class Node:
             if self._serving:
                 await self._stopping()
         finally:
+            if self._cluster is not None and self._serving:
+                await self._cluster.guests.part()
             # The sessions' last handlers may still call services; those end behind them.
             last = None if self._cluster is None else self._cluster.stop
             await engines.stop(self.engine, timeout=timeout, last=last)
