@@ -509,3 +509,13 @@ async def test_a_stop_ends_what_runs_and_takes_no_more(pair: Pair) -> None:
     with pytest.raises(Unreachable, match="it stops") as raised:
         await pair.left.start(there().add(1, 1))
     assert not raised.value.sent
+
+
+@bank_test
+async def test_text_that_is_no_utf8_is_a_mismatch(pair: Pair) -> None:
+    target = b"wait Bank/right"
+    pair.hold()
+    await pair.feed(pair.right, True, b"\x01\x88\x27" + varint(len(target)) + target + b"\x91\xa1\x80")
+    ((_, _, answer),) = pair.right.sent
+    assert answer[:2] == b"\x01\x03"
+    assert b"bad-arguments" in answer

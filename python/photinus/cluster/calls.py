@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import CallMismatch, CallTimeout, Refused, Unreachable
-from ..message import error_body
+from ..message import UNDECODABLE, error_body
 from .deadlines import Deadlines
 from .payload import (
     CANCEL,
@@ -273,7 +273,7 @@ class Calls:
             raise
         try:
             return question.decode(answer)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise CallMismatch("bad-result", f"{question.name} of {address}: {error}") from None
 
     def reaches(self, node: str) -> bool:
@@ -491,7 +491,7 @@ class Calls:
     def _start(self, running: Running, entry: Entry, arguments: bytes) -> None:
         try:
             decoded = entry.decode(arguments)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             self._mismatched(running, "bad-arguments", f"{entry.what}: {error}")
             return
         context = self._context.copy()
