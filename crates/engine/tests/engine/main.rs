@@ -9,6 +9,8 @@ mod groups;
 mod inbound;
 mod links;
 mod links_in_time;
+mod links_over_tls;
+mod links_refused;
 mod network;
 mod nodes;
 mod outbound;
