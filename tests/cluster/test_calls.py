@@ -96,6 +96,15 @@ class Bank(Service):
         await asyncio.sleep(0)
         self.ran.append(f"{what} done")
 
+    @call(priority="high")
+    async def hurry_up(self, fails: bool) -> None:
+        if fails:
+            raise Refused("no")
+
+    @call(priority="bulk")
+    async def copy(self) -> None:
+        await asyncio.Event().wait()
+
     @call(one_way=True)
     async def note_badly(self) -> None:
         raise KeyError("note")
@@ -417,6 +426,22 @@ async def test_one_way_calls_return_at_once_and_are_executed(pair: Pair) -> None
     assert [what for what, _ in pair.right.failures] == ["Bank/right.note_badly"]
     assert pair.right.sent == pair.left.sent
     assert not pair.left.sent
+
+
+@bank_test
+async def test_questions_answers_and_cancellations_go_in_the_lane_of_the_call(pair: Pair) -> None:
+    await pair.left.start(there().hurry_up(False))
+    with pytest.raises(Refused):
+        await pair.left.start(there().hurry_up(True))
+    assert (pair.left.priorities, pair.right.priorities) == ([2, 2], [2, 2])
+    copying = pair.left.start(there().copy())
+    await pair.cluster.settle()
+    copying.cancel()
+    await asyncio.wait([copying])
+    await pair.cluster.settle()
+    assert (pair.left.priorities[2:], pair.right.priorities[2:]) == ([0, 0], [0])
+    await pair.left.start(there().note("usual"))
+    assert pair.left.priorities[4:] == [1]
 
 
 @bank_test

@@ -242,6 +242,13 @@ def test_an_instance_is_made_by_the_node_only() -> None:
         _ = House().key
 
 
+def test_a_priority_that_there_is_not() -> None:
+    with pytest.raises(RouteError, match="bulk, usual, high, not 'urgent'"):
+
+        @call(priority="urgent")  # type: ignore[arg-type]
+        async def hurry(self: Service) -> None: ...
+
+
 def declared(make: Any) -> str:
     with pytest.raises(RouteError) as raised:
         make()
