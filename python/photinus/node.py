@@ -15,6 +15,7 @@ from .certificates import LOOK_SECONDS, Certificates
 from .cluster.guests import DATA_SECONDS
 from .cluster.node import Cluster
 from .cluster.service import Handling
+from .cluster.table import has_tls_links
 from .cluster.table import roles as roles_of
 from .config import Config, Role
 from .engine import Engine, Handler, MemoryNetwork
@@ -64,7 +65,7 @@ class Node:
         self.addresses: tuple[str, ...] = ()
         """The URLs of the listeners, with the addresses really bound."""
         self.engine = engine_for(config) if engine is None else engine
-        self.certificates = Certificates(config.tls, self.engine)
+        self.certificates = Certificates(config.tls, self.engine, links=has_tls_links(config))
         self.scope = Scope(self.name)
         self.players = self.scope.add(Players())
         self.scope.add(Reporter(self.statistics))
