@@ -49,7 +49,7 @@ impl<B: Back> Reactor<B> {
             let left = &self.batch.arena[from..end];
             if left.is_empty() {
                 connection.partial = Vec::new();
-            } else if left.len() != connection.partial.len() {
+            } else {
                 connection.partial.clear();
                 connection.partial.extend_from_slice(left);
             }

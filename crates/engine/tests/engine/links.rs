@@ -1,12 +1,15 @@
 //! Links between engines, over sockets.
 
 use crate::nodes::{identity, Node, LISTEN};
+use crate::peer::Peer;
 use crate::relay::Relay;
 use photinus_engine::engine::Engine;
 use photinus_engine::inbox::Event;
 use photinus_engine::limits::Limits;
-use photinus_proto::bluenet::header::{Kind, Priority};
-use photinus_proto::link::hello::{Identity, Roles};
+use photinus_proto::bluenet::header::{Header, Kind, Priority};
+use photinus_proto::link::hello::{Dialled, Identity, Roles};
+use photinus_proto::link::{Link, LinkLimits};
+use std::io::Write;
 
 #[test]
 fn frames_cross_both_ways() {
@@ -88,6 +91,39 @@ fn what_is_cut_again_and_again_loses_doubles_and_reorders_nothing() {
         (&*report.node, report.generation, report.dialled),
         ("a", 1, true)
     );
+}
+
+#[test]
+fn frames_that_come_in_halves_are_whole() {
+    let mut a = Node::named("a");
+    let mut peer = Peer::new(&a.listen());
+    peer.prove([0; 4], false);
+    let step = peer.step();
+    assert!(matches!(step, Dialled::Welcome { .. }), "{step:?}");
+    a.linked("b");
+    let mut link = Link::new(LinkLimits::default(), 0);
+    link.handle_connected([0; 4], 0).unwrap();
+    let all: Vec<u32> = (0..10).collect();
+    for number in &all {
+        let body = [number.to_be_bytes(); 10].concat();
+        let header = Header::new(Kind::Node, Priority::Usual, 1, 0);
+        link.push(header, &[&body]).unwrap();
+    }
+    // Each piece ends in the middle of a frame, with as much of it as the one before.
+    let bytes = link.poll_write(0).to_vec();
+    let length = bytes.len() / all.len();
+    let (first, rest) = bytes.split_at(length / 2);
+    for piece in [first].into_iter().chain(rest.chunks(length)) {
+        let before = a.count("bytes_in");
+        peer.stream.write_all(piece).unwrap();
+        let after = before + piece.len() as u64;
+        a.wait("a piece", |of| of.count("bytes_in") == after);
+    }
+    a.wait("all frames", |of| of.frames.len() == all.len());
+    assert_eq!(a.numbers(Priority::Usual), all);
+    for frame in &a.frames {
+        assert_eq!(frame.body, frame.body[..4].repeat(10));
+    }
 }
 
 #[test]

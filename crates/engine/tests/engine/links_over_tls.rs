@@ -63,7 +63,10 @@ fn over_tls_both_show_what_the_same_authority_has_signed() {
             a.flush(to_b);
             b.flush(to_a);
             let cuts = b.count("link_cuts");
-            b.wait("a connection", |of| of.engine.links()[0].connected);
+            b.wait("a connection", |of| {
+                let reports = of.engine.links();
+                reports[0].connected && reports[0].cuts == cuts
+            });
             relay.cut();
             b.wait("the cut", |of| of.count("link_cuts") > cuts);
         }

@@ -1,14 +1,14 @@
 //! Nodes that get no link, or lose it for what they say; each is told why, and counted.
 
 use crate::nodes::{identity, Node};
+use crate::peer::Peer;
 use photinus_engine::inbox::Event;
 use photinus_engine::limits::Limits;
 use photinus_proto::bluenet::header::{Header, Kind, Priority};
-use photinus_proto::link::hello::{Dialled, Dialling, Identity};
+use photinus_proto::link::hello::{Dialled, Identity};
 use photinus_proto::link::{Link, LinkLimits, Step};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 
 #[test]
 fn nodes_that_do_not_belong_together_say_why() {
@@ -120,56 +120,12 @@ fn what_is_no_hello_ends_its_connection() {
     }
 }
 
-/// A node of the cluster that says what it likes.
-struct Liar {
-    stream: TcpStream,
-    hello: Dialling,
-    got: Vec<u8>,
-}
-
-impl Liar {
-    fn new(place: &str) -> Liar {
-        let mut stream = TcpStream::connect(place).unwrap();
-        let mut out = Vec::new();
-        let hello = Dialling::new(Arc::new(identity("b", 1)), 77, [7; 16], &mut out);
-        stream.write_all(&out).unwrap();
-        let mut liar = Liar {
-            stream,
-            hello,
-            got: Vec::new(),
-        };
-        let answer = liar.step();
-        assert!(matches!(answer, Dialled::Proved { .. }), "{answer:?}");
-        liar
-    }
-
-    fn prove(&mut self, received: [u32; 4], resumes: bool) {
-        let mut out = Vec::new();
-        self.hello.prove(received, resumes, &mut out);
-        self.stream.write_all(&out).unwrap();
-    }
-
-    fn step(&mut self) -> Dialled {
-        loop {
-            let step = self.hello.handle_bytes(&self.got, &mut Vec::new()).unwrap();
-            let Dialled::Incomplete { .. } = step else {
-                self.got.clear();
-                return step;
-            };
-            let mut bytes = [0; 1024];
-            let count = self.stream.read(&mut bytes).unwrap();
-            assert!(count > 0, "closed");
-            self.got.extend(&bytes[..count]);
-        }
-    }
-}
-
 #[test]
 fn who_resumes_what_is_not_known_is_told() {
     let mut a = Node::named("a");
-    let mut liar = Liar::new(&a.listen());
-    liar.prove([0; 4], true);
-    let step = liar.step();
+    let mut peer = Peer::new(&a.listen());
+    peer.prove([0; 4], true);
+    let step = peer.step();
     assert!(matches!(step, Dialled::Refused { .. }), "{step:?}");
     a.wait_for_error("link-unknown-link");
     assert!(a.events.is_empty());
@@ -178,7 +134,7 @@ fn who_resumes_what_is_not_known_is_told() {
 #[test]
 fn who_says_in_its_hello_that_it_has_what_was_never_sent_has_no_link() {
     let mut a = Node::named("a");
-    Liar::new(&a.listen()).prove([0, 1, 0, 0], false);
+    Peer::new(&a.listen()).prove([0, 1, 0, 0], false);
     a.wait_for_error("bad-frame");
     assert!(a.events.is_empty());
 }
@@ -186,9 +142,9 @@ fn who_says_in_its_hello_that_it_has_what_was_never_sent_has_no_link() {
 #[test]
 fn who_acknowledges_what_was_never_sent_is_lost() {
     let mut a = Node::named("a");
-    let mut liar = Liar::new(&a.listen());
-    liar.prove([0; 4], false);
-    let step = liar.step();
+    let mut peer = Peer::new(&a.listen());
+    peer.prove([0; 4], false);
+    let step = peer.step();
     assert!(matches!(step, Dialled::Welcome { .. }), "{step:?}");
     a.linked("b");
     // It has heard of a frame from somebody else, and says so with its first ping.
@@ -203,7 +159,7 @@ fn who_acknowledges_what_was_never_sent_is_lost() {
     let step = link.handle_bytes(&frame, 0);
     assert!(matches!(step, Ok(Step::Frame { .. })), "{step:?}");
     link.handle_timeout(1000);
-    liar.stream.write_all(link.poll_write(1000)).unwrap();
+    peer.stream.write_all(link.poll_write(1000)).unwrap();
     a.wait("its end", |of| of.lost() == ["bad-frame"]);
     assert_eq!(a.errors("bad-frame"), 1);
 }

@@ -15,6 +15,7 @@ mod network;
 mod nodes;
 mod outbound;
 mod overload;
+mod peer;
 mod player;
 mod rates;
 mod relay;

@@ -109,7 +109,14 @@ impl Node {
     pub fn wait(&mut self, what: &str, mut done: impl FnMut(&Node) -> bool) {
         let began = Instant::now();
         while !done(self) {
-            assert!(began.elapsed() < PATIENCE, "{what} did not come");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what} did not come: {} frames, lost {:?}, {:?}, {:?}",
+                self.frames.len(),
+                self.lost(),
+                self.engine.wire_errors(),
+                self.engine.links()
+            );
             if !self.take() {
                 std::thread::sleep(Duration::from_millis(1));
             }
