@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::bluenet::vectors;
 use harness::{hex, unhex};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::error::WireError;
@@ -10,7 +11,6 @@ use photinus_proto::link::hello::{
 };
 use photinus_proto::link::{Link, LinkLimits, Step, Verdict, LANES};
 use serde_json::{json, Value};
-use std::path::Path;
 use std::sync::Arc;
 
 const KINDS: [&str; 8] = [
@@ -24,15 +24,6 @@ const FLAGS: [(&str, Flags); 5] = [
     ("request", Flags::REQUEST),
     ("secret", Flags::SECRET),
 ];
-
-fn vectors(which: &str, at_least: usize) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire/bluenet.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let all: Value = serde_json::from_str(&text).unwrap();
-    let vectors = all[which].as_array().unwrap().clone();
-    assert!(vectors.len() >= at_least, "{} {which}", vectors.len());
-    vectors
-}
 
 fn shown(header: &Header) -> Value {
     json!({

@@ -119,7 +119,8 @@ impl<B: Back> Reactor<B> {
         } = control
         {
             let spoken = Spoken::from_byte(protocol).ok_or(WireError::BadFrame)?;
-            if tag.epoch() == 0 || theirs == Handle::NONE {
+            // Any epoch will do: they wrap.
+            if tag.slot().is_none() || theirs == Handle::NONE {
                 return Err(WireError::BadFrame);
             }
             match self.remote_session(link, theirs, spoken) {

@@ -59,6 +59,7 @@ pub enum Control<'a> {
         address: &'a str,
     },
     Closed {
+        /// Below `ENDERS`.
         by: u8,
         reason: &'a str,
     },
@@ -185,6 +186,9 @@ impl<'a> Route<'a> {
     }
 }
 
+/// By whom a session can be ended: client, server, network, protocol.
+const ENDERS: u8 = 4;
+
 const FRESH: u8 = 1;
 const GAP: u8 = 2;
 const STATE: u8 = 4;
@@ -308,10 +312,16 @@ impl<'a> Control<'a> {
                 gap: fields.flag()?,
                 address: fields.text()?,
             },
-            6 => Control::Closed {
-                by: fields.byte()?,
-                reason: fields.text()?,
-            },
+            6 => {
+                let by = fields.byte()?;
+                if by >= ENDERS {
+                    return Err(WireError::BadFrame);
+                }
+                Control::Closed {
+                    by,
+                    reason: fields.text()?,
+                }
+            }
             7 => Control::Done {
                 request: fields.number()?,
                 slot: fields.slot()?,
@@ -458,7 +468,7 @@ mod tests {
                 address: text,
             },
             Control::Closed {
-                by: byte,
+                by: byte % ENDERS,
                 reason: text,
             },
             Control::Done {

@@ -24,7 +24,7 @@ pub struct PacketHead {
     pub kind: Kind,
     /// What an answer names; 0 where the protocol has none.
     pub id: u32,
-    /// The number that it came under, where the protocol numbers its routes.
+    /// The number that it came under, where the protocol numbers its routes; 0: none.
     pub number: u32,
 }
 
@@ -73,7 +73,11 @@ impl PacketHead {
         };
         let number = match what & NUMBERED {
             0 => 0,
-            _ => number::read_u32(payload, &mut at)?,
+            // 0 is said without it, so that each head has one form.
+            _ => match number::read_u32(payload, &mut at)? {
+                0 => return Err(WireError::BadFrame),
+                number => number,
+            },
         };
         let id = match kind {
             Kind::Request => number::read_u32(payload, &mut at)?,

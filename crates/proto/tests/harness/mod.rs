@@ -4,6 +4,7 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod bluenet;
 pub mod reference;
 
 use photinus_proto::codec::photinus::{self, Status, Welcome, USUAL_RATE};
