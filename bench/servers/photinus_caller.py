@@ -45,6 +45,8 @@ async def measure() -> None:
         began = time.perf_counter()
         took = sorted(await _calls(desk, float(SECONDS)))
         seconds = time.perf_counter() - began
+        links = here(Engine).links()
+    found["link_mb_per_s"] = sum(link["bytes_out"] for link in links) / (seconds + float(WARMUP)) / 1e6
     found["calls_per_s"] = len(took) / seconds
     found["p50_us"] = took[len(took) // 2] * 1e6
     found["p99_us"] = took[int(len(took) * 0.99)] * 1e6
