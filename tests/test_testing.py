@@ -310,3 +310,12 @@ def with_resumed(app: App, resumed: list[bool], sessions: list[Session] | None =
         resumed.append(gap)
 
     return App(app.name, routes=[*app.routes, routes])
+
+
+async def test_text_that_is_no_utf8_is_the_clients_fault() -> None:
+    async with TestCluster(game()) as t:
+        ann = await t.connect()
+        with pytest.raises(Refused, match="bad-message"):
+            await ann.request("push", b"\x81\xa4text\xa1\x80", bytes)
+        assert t.statistics()["app"]["bad_messages"] == 1
+        assert t.statistics()["app"]["handler_errors"] == 0

@@ -9,13 +9,9 @@ from photinus import App, Service, Space, call
 
 
 class Desk(Service):
-    @call
+    @call(priority="high")
     async def echo(self, number: int) -> int:
         return number
-
-    @call
-    async def take(self, blob: bytes) -> int:
-        return len(blob)
 
 
 class Stuck(Space):

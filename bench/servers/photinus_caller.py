@@ -1,7 +1,7 @@
 """Photinus: a node that calls another one for a while and says how that went: `BENCH_CALL=SHAPE SECONDS WARMUP`.
 
-Shapes: `1`, a call after the other; `64`, so many under way; `saturated`, a call after the other while calls
-with large arguments keep the link full; `stuck`, while a space on the other node answers nobody who calls it.
+Shapes: `1`, a call after the other; `64`, so many under way; `saturated`, a call after the other while
+messages to sessions keep the link full; `stuck`, while a space on the other node answers nobody who calls it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from contextlib import asynccontextmanager
 
 from bench.servers.photinus_callee import Desk, Stuck, app
 from bench.servers.reporting import add
-from photinus import CallTimeout, Unreachable
+from photinus import CallTimeout, SessionRef, Unreachable
+from photinus.engine import Engine
+from photinus.scope import here
 
 SHAPE, SECONDS, WARMUP = os.environ["BENCH_CALL"].split()
 CALLEE = "world-1"
 IN_FLIGHT = 64
 
-# Enough that the link always has something to write, and far from what it keeps.
-BULK_CALLS = 16
-BULK = bytes(64 * 1024)
+# Messages to a session that is not there: its engine drops them, so that it is the link that is full, and not the
+# other node's Python. They may be dropped, so it is always as full as it may be; and few are handed over in a turn,
+# since the calls are this Python's, too.
+BULK = bytes(16 * 1024)
+BULK_A_TURN = 4
+NOBODY = 1
 
 # What a space gets that does not answer: a few times what it may hold of one sender.
 STUCK_CALLS = 256
@@ -76,7 +81,7 @@ async def _calls(desk: Desk, seconds: float) -> list[float]:
 
 @asynccontextmanager
 async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
-    disturb = {"saturated": (_bulk, BULK_CALLS), "stuck": (_stick, STUCK_CALLS)}.get(SHAPE)
+    disturb = {"saturated": (_bulk, 1), "stuck": (_stick, STUCK_CALLS)}.get(SHAPE)
     tasks = [asyncio.create_task(disturb[0](desk)) for _ in range(disturb[1])] if disturb else []
     try:
         yield
@@ -86,9 +91,13 @@ async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _bulk(desk: Desk) -> None:
+async def _bulk(_: Desk) -> None:
+    (generation,) = {link["generation"] for link in here(Engine).links() if link["node"] == CALLEE}
+    nobody = SessionRef(CALLEE, generation, NOBODY)
     while True:
-        await desk.take(BULK)
+        for _ in range(BULK_A_TURN):
+            nobody.send("bulk", BULK, droppable=True)
+        await asyncio.sleep(0)
 
 
 async def _stick(_: Desk) -> None:

@@ -19,14 +19,22 @@ class Shows(Protocol):
     """What certificates are for: the engine."""
 
     def set_certificates(
-        self, certificate: bytes, key: bytes, *, client_ca: bytes | None = None, client_required: bool = False
+        self,
+        certificate: bytes,
+        key: bytes,
+        *,
+        client_ca: bytes | None = None,
+        client_required: bool = False,
+        node_ca: bytes | None = None,
     ) -> None: ...
 
 
 class Certificates:
-    """The files of `[tls]`, and when they were last read."""
+    """The files of `[tls]`, and when they were last read. With `links`, nodes of the cluster show each other the same
+    certificate, and take those of the authorities in client_ca."""
 
-    def __init__(self, section: TlsSection, engine: Shows) -> None:
+    def __init__(self, section: TlsSection, engine: Shows, *, links: bool = False) -> None:
+        self._links = links
         self._section = section
         self._engine = engine
         self._seen: tuple[float, ...] = ()
@@ -46,7 +54,8 @@ class Certificates:
             if section != TlsSection():
                 raise ConfigError("[tls] expected both certificate and key")
             return
-        if (section.client == "none") != (section.client_ca is None):
+        asks = section.client != "none"
+        if (asks or not self._links) and asks != (section.client_ca is not None):
             raise ConfigError("[tls] client_ca goes with client = 'optional' or 'required'")
         seen = self._times()
         client_ca = None if section.client_ca is None else _read("client_ca", section.client_ca)
@@ -54,8 +63,9 @@ class Certificates:
             self._engine.set_certificates(
                 _read("certificate", section.certificate),
                 _read("key", section.key),
-                client_ca=client_ca,
+                client_ca=client_ca if asks else None,
                 client_required=section.client == "required",
+                node_ca=client_ca if self._links else None,
             )
         except ValueError as error:
             raise ConfigError(f"[tls] {section.certificate}, {section.key}: {error}") from None

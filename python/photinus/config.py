@@ -88,7 +88,7 @@ class TlsSection(Struct, frozen=True, forbid_unknown_fields=True):
     key: Path | None = None
     """Its private key."""
     client_ca: Path | None = None
-    """Authorities whose certificates are taken from clients."""
+    """Authorities whose certificates are taken from clients, and from other nodes where links are `tls`."""
     client: Literal["none", "optional", "required"] = "none"
     """Whether clients show a certificate: they are not asked, may, or must."""
 

@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,9 +102,9 @@ def attach(engine: Engine, loop: asyncio.AbstractEventLoop) -> Callable[[], None
 GOODBYE_SECONDS = 1.0
 
 
-async def stop(engine: Engine, *, timeout: float) -> None:
+async def stop(engine: Engine, *, timeout: float, last: Callable[[], Awaitable[None]] | None = None) -> None:
     """Stops gracefully: accepts no more, gives every session what waits for it and its kick
-    ("shutdown"), and shuts down when all are gone.
+    ("shutdown"), and shuts down when all are gone; `last` is awaited right before that.
 
     After `timeout` seconds the handlers that still wait are cancelled and the sessions that are
     still there are cut off; their `closed` handlers run all the same, and get GOODBYE_SECONDS.
@@ -120,12 +120,16 @@ async def stop(engine: Engine, *, timeout: float) -> None:
     except TimeoutError:
         await _cancel_handlers(engine, loop)
     finally:
-        engine.flush()
-        engine.shut_down()
-        await _until(loop, lambda: not engine.sessions())
-        for task in engine.suspended() + engine.suspended(closing=True):
-            task.cancel()
-        engine.release()
+        try:
+            if last is not None:
+                await last()
+        finally:
+            engine.flush()
+            engine.shut_down()
+            await _until(loop, lambda: not engine.sessions())
+            for task in engine.suspended() + engine.suspended(closing=True):
+                task.cancel()
+            engine.release()
 
 
 async def _cancel_handlers(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:

@@ -23,6 +23,9 @@ ENCODERS: dict[str, Callable[[Any], bytes]] = {
     "msgpack": msgspec.msgpack.Encoder().encode,
 }
 
+# What decoding raises where the bytes are at fault. Text that is no UTF-8 has an exception of Python's own.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
+
 # The same into a buffer, which takes on the length of what is written.
 ENCODERS_INTO: dict[str, Callable[[Any, bytearray], None]] = {
     "json": msgspec.json.Encoder().encode_into,
@@ -73,7 +76,7 @@ def is_bad_message(error: BaseException) -> bool:
     A decoder that the engine calls has no Python frame under it, so its error has no traceback;
     the same error out of a handler, which decoded something of its own, has the handler's.
     """
-    return isinstance(error, msgspec.DecodeError) and error.__traceback__ is None
+    return isinstance(error, UNDECODABLE) and error.__traceback__ is None
 
 
 def refusal(body: bytes, serializer: str) -> Refused:
@@ -81,7 +84,7 @@ def refusal(body: bytes, serializer: str) -> Refused:
     decoder = msgspec.json.decode if serializer == "json" else msgspec.msgpack.decode
     try:
         fields = decoder(body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         fields = None
     if not isinstance(fields, dict):
         return Refused("unreadable", msg="the error answer of the server could not be read")

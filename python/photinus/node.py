@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from . import engine as engines
 from .app import App, AppHook, Reporter
@@ -15,6 +15,7 @@ from .certificates import LOOK_SECONDS, Certificates
 from .cluster.guests import DATA_SECONDS
 from .cluster.node import Cluster
 from .cluster.service import Handling
+from .cluster.table import has_tls_links
 from .cluster.table import roles as roles_of
 from .config import Config, Role
 from .engine import Engine, Handler, MemoryNetwork
@@ -64,7 +65,7 @@ class Node:
         self.addresses: tuple[str, ...] = ()
         """The URLs of the listeners, with the addresses really bound."""
         self.engine = engine_for(config) if engine is None else engine
-        self.certificates = Certificates(config.tls, self.engine)
+        self.certificates = Certificates(config.tls, self.engine, links=has_tls_links(config))
         self.scope = Scope(self.name)
         self.players = self.scope.add(Players())
         self.scope.add(Reporter(self.statistics))
@@ -148,8 +149,10 @@ class Node:
                 await self._stopping()
         finally:
             if self._cluster is not None and self._serving:
-                await self._cluster.stop()
-            await engines.stop(self.engine, timeout=timeout)
+                await self._cluster.guests.part()
+            # The sessions' last handlers may still call services; those end behind them.
+            last = None if self._cluster is None else self._cluster.stop
+            await engines.stop(self.engine, timeout=timeout, last=last)
             if self._tasks is not None:
                 await self._tasks.stop(max(timeout, engines.GOODBYE_SECONDS))
             if self._detach is not None:
@@ -383,8 +386,11 @@ class Node:
             self._handler_error(session, route, unencodable)
             return error_body(unencodable, session.format)
 
-    def _handler_error(self, session: NativeSession, route: str | int | None, error: BaseException) -> None:
+    def _handler_error(self, session: NativeSession, route: Any, error: BaseException) -> None:
         self._handler_errors += 1
+        if isinstance(route, tuple):
+            # A space's or a service's, behind its class's number.
+            route = cast("tuple[int, str | int]", route)[1]
         where = "a handler without a route" if route is None else f"the handler of {route!r}"
         _log.error("%s failed for session %s", where, session.address, exc_info=error)
         if self._watch is not None:

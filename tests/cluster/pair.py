@@ -25,7 +25,9 @@ class Half:
     def __init__(self, name: str, pair: Pair, classes: Mapping[str, type[Service]], pins: Mapping[str, str]) -> None:
         engine, loop = pair.cluster.node.engine, asyncio.get_running_loop()
         self.name = name
+        self.pair = pair
         self.sent: deque[tuple[int, bool, bytes]] = deque()
+        self.priorities: list[int] = []
         self.failures: list[tuple[str, BaseException]] = []
         self.scope = Scope(name)
         placement = Placement(["left", "right"], pins)
@@ -38,15 +40,19 @@ class Half:
                 frozenset({"world"}),
                 placement,
                 self.instances,
-                send=lambda link, kind, destination, source, body, *, request=False: pair.send(
-                    self, kind, request, body
-                ),
+                send=self._send,
                 run=engine.run,
                 loop=loop,
                 context=self.scope.context,
                 failed=self._failed,
             )
         )
+
+    def _send(
+        self, link: int, kind: int, destination: int, source: int, body: bytes, *, priority: int, request: bool = False
+    ) -> None:
+        self.priorities.append(priority)
+        self.pair.send(self, kind, request, body)
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Code of this half."""

@@ -96,6 +96,15 @@ class Bank(Service):
         await asyncio.sleep(0)
         self.ran.append(f"{what} done")
 
+    @call(priority="high")
+    async def hurry_up(self, fails: bool) -> None:
+        if fails:
+            raise Refused("no")
+
+    @call(priority="bulk")
+    async def copy(self) -> None:
+        await asyncio.Event().wait()
+
     @call(one_way=True)
     async def note_badly(self) -> None:
         raise KeyError("note")
@@ -420,6 +429,22 @@ async def test_one_way_calls_return_at_once_and_are_executed(pair: Pair) -> None
 
 
 @bank_test
+async def test_questions_answers_and_cancellations_go_in_the_lane_of_the_call(pair: Pair) -> None:
+    await pair.left.start(there().hurry_up(False))
+    with pytest.raises(Refused):
+        await pair.left.start(there().hurry_up(True))
+    assert (pair.left.priorities, pair.right.priorities) == ([2, 2], [2, 2])
+    copying = pair.left.start(there().copy())
+    await pair.cluster.settle()
+    copying.cancel()
+    await asyncio.wait([copying])
+    await pair.cluster.settle()
+    assert (pair.left.priorities[2:], pair.right.priorities[2:]) == ([0, 0], [0])
+    await pair.left.start(there().note("usual"))
+    assert pair.left.priorities[4:] == [1]
+
+
+@bank_test
 async def test_a_one_way_call_outlives_its_link(pair: Pair) -> None:
     await pair.left.start(there().note("a"))
     for _ in range(10):
@@ -509,3 +534,13 @@ async def test_a_stop_ends_what_runs_and_takes_no_more(pair: Pair) -> None:
     with pytest.raises(Unreachable, match="it stops") as raised:
         await pair.left.start(there().add(1, 1))
     assert not raised.value.sent
+
+
+@bank_test
+async def test_text_that_is_no_utf8_is_a_mismatch(pair: Pair) -> None:
+    target = b"wait Bank/right"
+    pair.hold()
+    await pair.feed(pair.right, True, b"\x01\x88\x27" + varint(len(target)) + target + b"\x91\xa1\x80")
+    ((_, _, answer),) = pair.right.sent
+    assert answer[:2] == b"\x01\x03"
+    assert b"bad-arguments" in answer

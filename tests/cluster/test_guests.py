@@ -269,6 +269,21 @@ async def test_what_has_no_handlers_cannot_be_attached(nodes: int, proxies: int)
         t.errors.clear()
 
 
+async def test_a_node_that_stops_takes_no_visitor_along() -> None:
+    async with TestCluster(game(), nodes=2, proxies=1) as t:
+        client = await t.connect()
+        home = (await request(client, "who")).split()[0]
+        other = next(name for name in ("world-1", "world-2") if name != home)
+        key = key_on(t, other)
+        await tell(client, "enter", key)
+        await t.nodes[other].stop()
+        assert Hall.log == [f"arrive {key}", f"left {key}"]
+        assert client.connected
+        with pytest.raises(Refused, match="unknown-route"):
+            await request(client, "dig")
+        assert (await request(client, "who")).startswith(home)
+
+
 async def test_a_new_home_has_the_data_that_was_kept() -> None:
     async with TestCluster(game(), nodes=2, proxies=1) as t:
         client = await t.connect()

@@ -9,7 +9,20 @@ from typing import Any, ClassVar
 import pytest
 from msgspec import Struct
 
-from photinus import App, CallMismatch, RemoteError, Service, SessionRef, Space, Unreachable, call, on
+from photinus import (
+    App,
+    CallMismatch,
+    Closed,
+    RemoteError,
+    Routes,
+    Service,
+    Session,
+    SessionRef,
+    Space,
+    Unreachable,
+    call,
+    on,
+)
 from photinus.errors import RouteError, UsageError
 from photinus.testing import TestCluster
 from tests.cluster.pair import Pair, pair_test
@@ -229,6 +242,13 @@ def test_an_instance_is_made_by_the_node_only() -> None:
         _ = House().key
 
 
+def test_a_priority_that_there_is_not() -> None:
+    with pytest.raises(RouteError, match="bulk, usual, high, not 'urgent'"):
+
+        @call(priority="urgent")  # type: ignore[arg-type]
+        async def hurry(self: Service) -> None: ...
+
+
 def declared(make: Any) -> str:
     with pytest.raises(RouteError) as raised:
         make()
@@ -353,6 +373,25 @@ def test_a_single_node_has_them_all() -> None:
             assert t.statistics()["instances"] == {"open": 2, "opened": 2}
             assert t.statistics()["calls"]["executed"] == 2
         assert Gentle.log == ["closed", "closed"]
+
+    run(scenario())
+
+
+def test_services_outlive_the_sessions() -> None:
+    async def scenario() -> None:
+        routes = Routes()
+        said: list[str] = []
+
+        @routes.closed
+        async def closed(session: Session, reason: Closed) -> None:
+            said.append(await Gentle.at("x").greet())
+            Gentle.log.append(reason.reason)
+
+        Gentle.log.clear()
+        async with TestCluster(App("one", routes=[routes], services=[Gentle])) as t:
+            await t.connect()
+        assert said == ["hello from Gentle/x"]
+        assert Gentle.log == ["shutdown", "closed"]
 
     run(scenario())
 

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from ..message import UNDECODABLE
 from .events import Event, Kick, Opened, ProtocolError, Push, Response
 
 HANDSHAKE, HANDSHAKE_ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
@@ -126,7 +127,7 @@ class Pomelo:
     def _handle_handshake(self, body: bytes) -> None:
         try:
             answer = msgspec.json.decode(body, type=_Handshake)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise ProtocolError(f"unreadable handshake: {error}") from error
         if answer.code != 200:
             raise ProtocolError(f"the server refused the handshake with code {answer.code}")
@@ -169,7 +170,7 @@ class _KickBody(Struct):
 def _kick_reason(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_KickBody).reason if body else "kicked"
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         # A reason that cannot be read is no reason to be kicked in another way.
         return "kicked"
 

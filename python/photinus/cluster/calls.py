@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import CallMismatch, CallTimeout, Refused, Unreachable
-from ..message import error_body
+from ..message import UNDECODABLE, error_body
 from .deadlines import Deadlines
 from .payload import (
     CANCEL,
@@ -58,6 +58,10 @@ KIND_SPACE = 3
 KIND_SERVICE = 4
 KIND_NODE = 6
 
+# What overtakes what on a link, by the names that `@call` knows; the fourth is for the engine itself.
+PRIORITIES: dict[str, int] = {"bulk": 0, "usual": 1, "high": 2}
+USUAL = PRIORITIES["usual"]
+
 _encode = msgspec.msgpack.Encoder().encode
 
 # The call that the running code belongs to.
@@ -68,7 +72,15 @@ class Transport(Protocol):
     """What sends a frame over a link: Engine.send_frame. To a link that is gone it does nothing."""
 
     def __call__(
-        self, link: int, kind: int, destination: int, source: int, body: bytes, *, request: bool = False
+        self,
+        link: int,
+        kind: int,
+        destination: int,
+        source: int,
+        body: bytes,
+        *,
+        priority: int = USUAL,
+        request: bool = False,
     ) -> object: ...
 
 
@@ -79,6 +91,7 @@ class Question(Struct, frozen=True):
     decode: Callable[[bytes], Any]
     """Of the result."""
     one_way: bool
+    priority: int = USUAL
 
 
 class Entry(Struct, frozen=True):
@@ -91,6 +104,7 @@ class Entry(Struct, frozen=True):
     """Of the result; TypeError if it is not what the annotations say."""
     what: str
     """`Bank/7.transfer`"""
+    priority: int = USUAL
 
 
 class Callees(Protocol):
@@ -118,7 +132,7 @@ def _left(milliseconds: int) -> bytes:
 
 
 # Who waits for an answer, until when, and what for.
-_Pending = tuple[asyncio.Future[bytes], float, str]
+_Pending = tuple[asyncio.Future[bytes], float, str, int]
 
 
 class Peer:
@@ -251,17 +265,19 @@ class Calls:
             raise CallTimeout(f"{question.name} of {address}: no time was left for it")
         self._made += 1
         if question.one_way:
-            self._write(peer, kind, b"".join((b"\0", _left(int((deadline - now) * 1000)), target, body)), True)
+            body = b"".join((b"\0", _left(int((deadline - now) * 1000)), target, body))
+            self._write(peer, kind, body, question.priority, request=True)
             return None
         number = peer.take()
         if not number:
             number = await self._turn(peer, deadline, f"{question.name} of {address}")
             now = self._time()
         future: asyncio.Future[bytes] = self._loop.create_future()
-        peer.pending[number] = (future, deadline, address)
+        peer.pending[number] = (future, deadline, address, question.priority)
         if deadline < self._deadlines.next:
             self._deadlines.hear(deadline)
-        self._write(peer, kind, b"".join((varint(number), _left(int((deadline - now) * 1000)), target, body)), True)
+        body = b"".join((varint(number), _left(int((deadline - now) * 1000)), target, body))
+        self._write(peer, kind, body, question.priority, request=True)
         try:
             answer = await future
         except asyncio.CancelledError:
@@ -273,7 +289,7 @@ class Calls:
             raise
         try:
             return question.decode(answer)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise CallMismatch("bad-result", f"{question.name} of {address}: {error}") from None
 
     def reaches(self, node: str) -> bool:
@@ -365,7 +381,7 @@ class Calls:
                 what = f"{entry.what}: {len(body)} bytes of result, {MAX_CALL_BYTES} at most"
                 self._mismatched(running, "too-large", what)
                 return
-            self._write(peer, KIND_NODE, b"".join((varint(number), b"\0", body)), False)
+            self._write(peer, KIND_NODE, b"".join((varint(number), b"\0", body)), entry.priority)
             return
         if error is not None:
             self._told(running, error)
@@ -423,8 +439,10 @@ class Calls:
 
     def _give_up(self, peer: Peer, number: int) -> None:
         """Nobody waits for that answer any more. The number stays taken until it has come."""
-        peer.pending[number] = None
-        self._write(peer, KIND_NODE, varint(number) + bytes((CANCEL,)), False)
+        pending, peer.pending[number] = peer.pending[number], None
+        # In the lane of the question, which it must not overtake.
+        priority = USUAL if pending is None else pending[3]
+        self._write(peer, KIND_NODE, varint(number) + bytes((CANCEL,)), priority)
         peer.live -= 1
         if peer.waiting:
             peer.admit()
@@ -491,7 +509,7 @@ class Calls:
     def _start(self, running: Running, entry: Entry, arguments: bytes) -> None:
         try:
             decoded = entry.decode(arguments)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             self._mismatched(running, "bad-arguments", f"{entry.what}: {error}")
             return
         context = self._context.copy()
@@ -552,16 +570,18 @@ class Calls:
     def _answer(self, running: Running, status: Status, body: bytes) -> None:
         running.deadline = math.inf
         if running.number:
-            self._write(running.peer, KIND_NODE, b"".join((varint(running.number), bytes((status,)), body)), False)
+            priority = USUAL if running.entry is None else running.entry.priority
+            body = b"".join((varint(running.number), bytes((status,)), body))
+            self._write(running.peer, KIND_NODE, body, priority)
 
     # Both.
 
-    def _write(self, peer: Peer, kind: int, body: bytes, request: bool) -> None:
+    def _write(self, peer: Peer, kind: int, body: bytes, priority: int, *, request: bool = False) -> None:
         if peer.link is None:
             # In a turn of its own, as if it came over a link: no task runs there.
             self._loop.call_soon(self.handle_frame, None, kind, request, 0, 0, body, context=self._context)
         else:
-            self._send(peer.link, kind, 0, 0, body, request=request)
+            self._send(peer.link, kind, 0, 0, body, priority=priority, request=request)
 
     def _hear(self, deadline: float) -> None:
         if deadline < self._deadlines.next:

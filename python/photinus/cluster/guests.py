@@ -19,6 +19,7 @@ from msgspec import Raw, Struct
 
 from ..engine import Engine
 from ..errors import CallTimeout, Refused, Unreachable, UsageError
+from ..message import UNDECODABLE
 from ..session import Session, SessionRef
 from .calls import KIND_SERVICE, Calls, Question
 from .instances import ATTACH, Instances
@@ -28,6 +29,8 @@ from .service import Service
 # How often the `data` of sessions is looked at, and what has changed of it is given to their proxies: what a player
 # loses of it when a node dies.
 DATA_SECONDS = 1.0
+# What those that visit a node get to leave it when it stops: a round trip to their proxies, and time for `left`.
+PART_SECONDS = 1.0
 # The most of it, and of what a space leaves to the next; the engine's own bound (MAX_STATE).
 MAX_STATE_BYTES = 64 * 1024
 
@@ -91,6 +94,8 @@ class Guests:
         self._kept: dict[int, bytes] = {}
         self._unkept: set[str] = set()
         self._sends_lost = 0
+        # When the node stops: done when all who visit it are gone.
+        self._parted: asyncio.Future[None] | None = None
         instances.evict = self._evict
 
     def install(self, data: Iterable[type[Struct]], rehomed: Callable[[Session[Any]], Any] | None) -> None:
@@ -265,7 +270,7 @@ class Guests:
             await self._come_home(session, tag, state)
             return
         service = self._instances.by_target(target)
-        if service is None:
+        if service is None or self._parted is not None:
             self._engine.own(session, "refused", b"gone", tag=tag)
             return
         guest = self._guest(session, at_home=not session.origin[0])
@@ -292,7 +297,7 @@ class Guests:
                 name, data = _pair(state)
                 session.data = self._data[name](data)
                 self._kept[session.id] = state
-            except (msgspec.DecodeError, KeyError) as error:
+            except (*UNDECODABLE, KeyError) as error:
                 self._failed("the data of a session that has come here", error)
         # First, since nothing goes out to it before.
         self._engine.own(session, "arrived", b"", tag=tag)
@@ -331,14 +336,32 @@ class Guests:
             await self._left(service, guest.ref)
         self._forget_if_free(session, guest)
 
-    async def _evict(self, service: Service, target: int) -> None:
+    async def part(self) -> None:
+        """The node stops: sessions that have their homes elsewhere go on without it. Returns when they are gone, or
+        PART_SECONDS have passed."""
+        self._parted = asyncio.get_running_loop().create_future()
+        visitors = [guest for guest in self._guests.values() if not guest.at_home]
+        for guest in visitors:
+            for target in list(guest.targets):
+                await self._let_go(guest, target)
+        if any(not guest.at_home for guest in self._guests.values()):
+            await asyncio.wait([self._parted], timeout=PART_SECONDS)
+
+    async def _evict(self, _: Service, target: int) -> None:
         """This one ends: whoever is attached to it has left it, and its home finds so when it asks."""
         for guest in [guest for guest in self._guests.values() if target in guest.targets]:
-            tag = guest.targets.pop(target)
-            # The place is above the twelve bits of the epoch, and counted from 1.
-            self._engine.own(guest.session, "leave", b"", slot=(tag >> 12) - 1)
+            await self._let_go(guest, target)
+
+    async def _let_go(self, guest: Guest, target: int) -> None:
+        tag = guest.targets.pop(target, None)
+        if tag is None:
+            return
+        # The place is above the twelve bits of the epoch, and counted from 1.
+        self._engine.own(guest.session, "leave", b"", slot=(tag >> 12) - 1)
+        service = self._instances.by_target(target)
+        if service is not None:
             await self._left(service, guest.ref)
-            self._forget_if_free(guest.session, guest)
+        self._forget_if_free(guest.session, guest)
 
     async def _left(self, service: Service, who: SessionRef) -> None:
         left = service.__photinus__.left
@@ -380,6 +403,9 @@ class Guests:
             self._guests.pop(session.id, None)
             if self._by_ref.get(guest.ref) is guest:
                 del self._by_ref[guest.ref]
+            parted = self._parted
+            if parted is not None and not parted.done() and all(of.at_home for of in self._guests.values()):
+                parted.set_result(None)
 
 
 def reactor_of(handle: int) -> int:

@@ -109,7 +109,7 @@ class Instances:
                 ready(service)
                 return
             bound = _positional(getattr(service, name), method.shape.signature)
-            entry = Entry(bound, method.decode, _encode, f"{address}.{name}")
+            entry = Entry(bound, method.decode, _encode, f"{address}.{name}", method.question.priority)
             instance = self._instances.get(address)
             if instance is not None and instance.service is service and instance.state is State.OPEN:
                 if target not in self.entries:

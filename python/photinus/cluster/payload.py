@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from ..errors import CallFailed, CallMismatch, CallTimeout, RemoteError, Unreachable
-from ..message import refusal
+from ..message import UNDECODABLE, refusal
 
 # The most bytes of a call's arguments, or of its result. A link's frame holds 1 MiB, of which this leaves 1 KiB to the
 # headers, the number, the deadline and the target. What is larger is data to be stored, not a call's.
@@ -120,7 +120,7 @@ def failure(status: int, body: bytes, what: str, node: str) -> Exception:
         if status == Status.CANCELLED:
             return Unreachable(f"{what} was cancelled on {node}", sent=True)
         first, text = msgspec.msgpack.decode(body, type=tuple[Any, str])
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return _unreadable(what, node)
     if status == Status.RAISED:
         return RemoteError(str(first), text)

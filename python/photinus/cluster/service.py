@@ -17,7 +17,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Self, TypeVar, cast, overload
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +26,7 @@ from ..errors import RouteError, UsageError
 from ..scope import here
 from ..session import SessionRef
 from ..shape import CallShape, Shape, attached_shape, call_shape, guest_hook_state, place_of
-from .calls import KIND_NODE, KIND_SERVICE, KIND_SPACE, Calls, Question
+from .calls import KIND_NODE, KIND_SERVICE, KIND_SPACE, PRIORITIES, Calls, Question
 from .payload import MAX_TARGET_BYTES, target_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 S = TypeVar("S")
 M = TypeVar("M", bound=Struct | bytes)
 R = TypeVar("R", bound=Struct | bytes | Awaitable[Struct | bytes | None] | None)
+
+Priority = Literal["bulk", "usual", "high"]
 
 # Seconds that a call waits for its answer, if it is not told otherwise. A player waits no longer for anything.
 CALL_SECONDS = 5.0
@@ -53,12 +55,15 @@ class Attached(Protocol):
 @overload
 def call(method: F, /) -> F: ...
 @overload
-def call(*, one_way: bool = False) -> Callable[[F], F]: ...
-def call(method: Callable[..., Any] | None = None, /, *, one_way: bool = False) -> Any:
+def call(*, one_way: bool = False, priority: Priority = "usual") -> Callable[[F], F]: ...
+def call(method: Callable[..., Any] | None = None, /, *, one_way: bool = False, priority: Priority = "usual") -> Any:
     """Declares a method (an `async def`) that other nodes can call by an address.
 
     Its arguments and result are of whatever msgspec encodes, and annotated. A `one_way` one returns None,
     and whoever calls it does not wait: it is sent, and what becomes of it is not told.
+
+    On a link that is full, calls with a `high` priority and their answers overtake others, as do usual ones those of
+    `bulk`. Order is kept among calls of one priority; messages to sessions are usual.
 
     RouteError if it has the wrong shape.
     """
@@ -68,9 +73,12 @@ def call(method: Callable[..., Any] | None = None, /, *, one_way: bool = False) 
         shape = call_shape(what, method, names)
         if one_way and shape.result is not type(None):
             raise RouteError(f"call at {shape.place}: a one_way method returns None")
+        number = PRIORITIES.get(priority)
+        if number is None:
+            raise RouteError(f"call at {shape.place}: a priority is one of {', '.join(PRIORITIES)}, not {priority!r}")
         vars(method)["__photinus_call__"] = Method(
             shape,
-            Question(shape.name, msgspec.msgpack.Decoder(shape.result).decode, one_way),
+            Question(shape.name, msgspec.msgpack.Decoder(shape.result).decode, one_way, number),
             msgspec.msgpack.Decoder(shape.arguments).decode,
         )
         return method

@@ -38,6 +38,11 @@ def roles(config: Config) -> tuple[Role, ...]:
     return own.roles if own is not None else config.node.roles or ROLES
 
 
+def has_tls_links(config: Config) -> bool:
+    """Whether nodes show each other certificates."""
+    return any(node.link.startswith("tls:") for node in config.cluster.nodes.values())
+
+
 def check_table(config: Config) -> None:
     """ConfigError if the cluster's table contradicts itself."""
     cluster = config.cluster
