@@ -219,9 +219,7 @@ fn while_nothing_is_handled_nothing_is_read_and_nobody_is_lost() {
     let stuck = |a: &Node| a.count("paused_total") > 0;
     let began = std::time::Instant::now();
     b.wait("the budget's end", |_| stuck(&a));
-    b.wait("twice the silence", |_| {
-        began.elapsed().as_millis() > 2_000
-    });
+    b.wait("twice the silence", |_| began.elapsed().as_millis() > 2_000);
     assert!(a.count("unhandled_bytes") < 2 << 20, "not read");
     assert!(b.lost().is_empty());
     assert_eq!(a.count("link_silences") + b.count("link_silences"), 0);
@@ -262,7 +260,9 @@ fn who_is_not_there_yet_is_linked_soon_after_it_comes() {
     let place = Node::named("nobody").listen();
     b.dial("a", &place);
     b.wait("some attempts", |of| of.count("link_dial_failures") > 2);
-    b.wait("a report", |of| of.engine.links().iter().any(|of| of.dials > 2));
+    b.wait("a report", |of| {
+        of.engine.links().iter().any(|of| of.dials > 2)
+    });
     let [report] = &b.engine.links()[..] else {
         panic!("{:?}", b.engine.links());
     };
