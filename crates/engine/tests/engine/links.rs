@@ -199,8 +199,8 @@ fn what_is_kept_is_bounded_and_who_would_lack_something_is_lost() {
 fn while_nothing_is_handled_nothing_is_read_and_nobody_is_lost() {
     let limits = Limits {
         inbound_total_bytes: 1 << 20,
-        link_silence_ms: 200,
-        link_ping_ms: 30,
+        link_silence_ms: 1_000,
+        link_ping_ms: 100,
         ..Limits::default()
     };
     let (mut a, mut b) = (
@@ -219,9 +219,7 @@ fn while_nothing_is_handled_nothing_is_read_and_nobody_is_lost() {
     let stuck = |a: &Node| a.count("paused_total") > 0;
     let began = std::time::Instant::now();
     b.wait("the budget's end", |_| stuck(&a));
-    b.wait("five times the silence", |_| {
-        began.elapsed().as_millis() > 1_000
-    });
+    b.wait("twice the silence", |_| began.elapsed().as_millis() > 2_000);
     assert!(a.count("unhandled_bytes") < 2 << 20, "not read");
     assert!(b.lost().is_empty());
     assert_eq!(a.count("link_silences") + b.count("link_silences"), 0);
@@ -238,7 +236,7 @@ fn who_is_hung_up_on_is_dialled_no_more() {
     b.wait("its end", |of| of.lost() == ["hung-up"]);
     a.wait("the silence", |of| of.lost() == ["silence"]);
     assert_eq!(b.count("link_dials"), dials);
-    assert!(b.engine.links().is_empty());
+    b.wait("the report", |of| of.engine.links().is_empty());
 }
 
 #[test]
@@ -262,10 +260,13 @@ fn who_is_not_there_yet_is_linked_soon_after_it_comes() {
     let place = Node::named("nobody").listen();
     b.dial("a", &place);
     b.wait("some attempts", |of| of.count("link_dial_failures") > 2);
+    b.wait("a report", |of| {
+        of.engine.links().iter().any(|of| of.dials > 2)
+    });
     let [report] = &b.engine.links()[..] else {
         panic!("{:?}", b.engine.links());
     };
-    assert!(!report.connected && report.dials > 2 && report.generation == 0);
+    assert!(!report.connected && report.generation == 0, "{report:?}");
     let a = Node::named("a");
     a.engine
         .listen(&format!("tcp://{place}?protocol=link"))

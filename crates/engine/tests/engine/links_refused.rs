@@ -45,7 +45,7 @@ fn nodes_that_do_not_belong_together_say_why() {
         a.wait_for_error(here);
         b.wait_for_error(there);
         assert!(a.events.is_empty() && b.events.is_empty());
-        assert!(b.count("link_dial_failures") > 0);
+        b.wait("the count", |of| of.count("link_dial_failures") > 0);
     }
 }
 
