@@ -15,8 +15,6 @@ from contextlib import asynccontextmanager
 from bench.servers.photinus_callee import Desk, Stuck, app
 from bench.servers.reporting import add
 from photinus import CallTimeout, SessionRef, Unreachable
-from photinus.engine import Engine
-from photinus.scope import here
 
 SHAPE, SECONDS, WARMUP = os.environ["BENCH_CALL"].split()
 CALLEE = "world-1"
@@ -45,7 +43,7 @@ async def measure() -> None:
         began = time.perf_counter()
         took = sorted(await _calls(desk, float(SECONDS)))
         seconds = time.perf_counter() - began
-        links = here(Engine).links()
+        links = app.statistics()["links"]
     found["link_mb_per_s"] = sum(link["bytes_out"] for link in links) / (seconds + float(WARMUP)) / 1e6
     found["calls_per_s"] = len(took) / seconds
     found["p50_us"] = took[len(took) // 2] * 1e6
@@ -94,7 +92,7 @@ async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
 
 
 async def _bulk(_: Desk) -> None:
-    (generation,) = {link["generation"] for link in here(Engine).links() if link["node"] == CALLEE}
+    (generation,) = {link["generation"] for link in app.statistics()["links"] if link["node"] == CALLEE}
     nobody = SessionRef(CALLEE, generation, NOBODY)
     while True:
         for _ in range(BULK_A_TURN):
