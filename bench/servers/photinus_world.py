@@ -3,6 +3,7 @@ to what is asked, and a room of fifty for each line of chat."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
@@ -77,17 +78,20 @@ def say(session: Session[User], body: bytes) -> None:
     session.data.group.send("said", body)
 
 
-def bundles() -> None:
-    """To those whose moment it is."""
-    global _moment  # noqa: PLW0603 - the timer has no other place for it
+async def send_bundles() -> None:
+    """To everybody whose moment has come; those that were missed are made up for."""
     now, pack = time.monotonic_ns, STAMP.pack
-    for user in User.everybody[_moment].values():
-        user.session.send("bundle", pack(now(), user.bundles) + FILL, droppable=True)
-        user.bundles += 1
-    _moment = (_moment + 1) % MOMENTS
+    moments = cycle(User.everybody)
+    due = time.monotonic()
+    while True:
+        await asyncio.sleep(due - time.monotonic())
+        while due <= time.monotonic():
+            due += BUNDLE_EVERY / MOMENTS
+            for user in next(moments).values():
+                user.session.send("bundle", pack(now(), user.bundles) + FILL, droppable=True)
+                user.bundles += 1
 
 
-_moment = 0
 app = App("bench", routes=[routes])
-app.every(BUNDLE_EVERY / MOMENTS, bundles)
+app.task(send_bundles)
 report(app)
