@@ -91,7 +91,7 @@ async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _bulk(_: Desk) -> None:
+async def _bulk(_desk: Desk) -> None:
     (generation,) = {link["generation"] for link in app.statistics()["links"] if link["node"] == CALLEE}
     nobody = SessionRef(CALLEE, generation, NOBODY)
     while True:
@@ -100,7 +100,7 @@ async def _bulk(_: Desk) -> None:
         await asyncio.sleep(0)
 
 
-async def _stick(_: Desk) -> None:
+async def _stick(_desk: Desk) -> None:
     stuck = Stuck.at("stuck", timeout=STUCK_TIMEOUT)
     while True:
         try:

@@ -49,7 +49,15 @@ class Half:
         )
 
     def _send(
-        self, link: int, kind: int, destination: int, source: int, body: bytes, *, priority: int, request: bool = False
+        self,
+        link: int,
+        kind: int,
+        destination: int,
+        source: int,
+        body: bytes,
+        *,
+        priority: int = 1,
+        request: bool = False,
     ) -> None:
         self.priorities.append(priority)
         self.pair.send(self, kind, request, body)

@@ -245,7 +245,7 @@ def test_an_instance_is_made_by_the_node_only() -> None:
 def test_a_priority_that_there_is_not() -> None:
     with pytest.raises(RouteError, match="bulk, usual, high, not 'urgent'"):
 
-        @call(priority="urgent")  # type: ignore[arg-type]
+        @call(priority="urgent")  # type: ignore[call-overload,untyped-decorator]
         async def hurry(self: Service) -> None: ...
 
 
