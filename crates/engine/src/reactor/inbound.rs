@@ -380,12 +380,13 @@ impl<B: Back> Reactor<B> {
             return;
         };
         connection.peer = peer;
-        if connection.acquaintance.is_some() {
-            self.count_frames(at, counted, (from - begin) as u32);
-        }
         if left {
+            // Before anything is written to it: whoever has left may be gone, and then that would be a cut.
             self.make_final(handle);
             return self.close(at, By::Client, "left");
+        }
+        if connection.acquaintance.is_some() {
+            self.count_frames(at, counted, (from - begin) as u32);
         }
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
