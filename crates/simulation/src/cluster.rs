@@ -1,0 +1,395 @@
+//! A cluster and its clients, driven step by step by a seed.
+
+use crate::client::{Client, SILENCE_MS};
+use crate::node::Node;
+use crate::oracle::Oracle;
+use crate::random::Random;
+use crate::trace::{note, Trace};
+use photinus_engine::limits::Limits;
+use photinus_engine::memory::Network;
+use std::collections::BTreeSet;
+
+/// Steps of one seed, before everything is healed.
+const STEPS: usize = 220;
+/// No deadline of the engine's is shorter than that.
+const TICK_MS: u64 = 20;
+/// Of the listeners: how long a session waits for its client, and how often it is asked for a sign of life.
+const WINDOW_MS: u64 = 30_000;
+const GROUPS: usize = 3;
+const MOST_CLIENTS: usize = 8;
+
+pub struct Cluster {
+    random: Random,
+    trace: Trace,
+    oracle: Oracle,
+    network: Network,
+    now_ms: u64,
+    /// `None`: it has crashed.
+    nodes: Vec<Option<Node>>,
+    limits: Limits,
+    clients: Vec<Client>,
+    /// Which node each client is at.
+    places: Vec<usize>,
+    members: Vec<BTreeSet<(usize, u32)>>,
+}
+
+impl Cluster {
+    pub fn new(seed: u64, trace: Trace) -> Cluster {
+        let mut random = Random::new(seed);
+        let limits = Limits {
+            sessions: 64,
+            connections: 64,
+            session_packets_per_s: 0,
+            session_bytes_per_s: 0,
+            overload_wait_ms: 0, // who comes is let in at once
+            inbound_session_bytes: 2_048 << random.below(4),
+            outbound_session_bytes: 65_536 << random.below(3),
+            resume_session_bytes: [4_000, 128 << 10][random.below(2)],
+            ..Limits::default()
+        };
+        let mut cluster = Cluster {
+            oracle: Oracle::new(trace.clone()),
+            network: Network::default(),
+            now_ms: 1_000,
+            nodes: Vec::new(),
+            clients: Vec::new(),
+            places: Vec::new(),
+            members: vec![BTreeSet::new(); GROUPS],
+            trace,
+            limits,
+            random,
+        };
+        cluster.network.set_now(cluster.now_ms * NS_A_MS);
+        for _ in 0..3 + cluster.random.below(3) {
+            cluster.nodes.push(None);
+            cluster.start(cluster.nodes.len() - 1);
+        }
+        cluster.settle();
+        cluster
+    }
+
+    pub fn run(mut self) {
+        for step in 1..=STEPS {
+            self.trace.at(step, self.now_ms);
+            self.step();
+            self.turn();
+        }
+        self.trace.tell(format_args!("everything is healed"));
+        self.heal();
+        self.come_to_rest();
+        self.oracle.check_rest();
+        self.trace.tell(format_args!("everybody leaves"));
+        for client in &mut self.clients {
+            client.leave(&mut self.oracle);
+        }
+        self.pass(WINDOW_MS + 5_000);
+        self.trace.at(STEPS, self.now_ms);
+        self.settle();
+        for node in self.nodes.iter().flatten() {
+            node.check_rest();
+            for (name, count) in node.counts() {
+                self.trace.add(name, count);
+            }
+        }
+    }
+}
+
+/// What may happen.
+impl Cluster {
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..6 => self.connect(),
+            6..30 => self.say(),
+            30..34 => self.flood(),
+            34..44 => self.tell(),
+            44..50 => self.change_group(),
+            50..56 => self.tell_group(),
+            56..62 => self.cut_client(),
+            62..63 => self.leave(),
+            63..64 => self.kick(),
+            64..67 => self.stick(),
+            67..68 => self.crash(),
+            68..70 => self.restart(),
+            70..72 => {
+                let milliseconds = self.random.below(3_000) as u64;
+                self.pass(milliseconds);
+            }
+            _ => self.pass(1 + self.now_ms % 40),
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            if self.random.chance(60) {
+                let batches = 1 + self.random.below(4);
+                node.handle(batches, &mut self.oracle);
+            }
+            if self.random.chance(80) {
+                node.free(self.now_ms);
+            }
+            node.hand_over();
+        }
+        for client in &mut self.clients {
+            if self.random.chance(60) {
+                let limit = [100, 1 << 20][self.random.below(2)];
+                client.read(limit, self.now_ms, &mut self.oracle);
+            }
+        }
+    }
+
+    /// Somebody new comes, or somebody who was cut comes back.
+    fn connect(&mut self) {
+        let cut = self.clients_that(|client| !client.is_connected());
+        let new = self.clients.len() < MOST_CLIENTS && self.random.chance(60);
+        if let Some(at) = self.random.pick(&cut).filter(|_| !new) {
+            self.connect_client(at);
+        } else if new {
+            let name = self.clients.len();
+            let life = self.oracle.be_born(name);
+            let client = Client::new(name, self.trace.clone(), life);
+            self.clients.push(client);
+            self.places.push(self.random.below(self.nodes.len()));
+            self.connect_client(name);
+        }
+    }
+
+    fn connect_client(&mut self, at: usize) {
+        let node = self.nodes[self.places[at]].as_ref();
+        if let Some(connection) = node.and_then(Node::connect) {
+            self.clients[at].connect(connection, self.now_ms, &mut self.oracle);
+        }
+    }
+
+    fn say(&mut self) {
+        let welcome = self.clients_that(Client::is_welcome);
+        if let Some(at) = self.random.pick(&welcome) {
+            for _ in 0..1 + self.random.below(6) {
+                let padding = self.random.below(200);
+                let is_request = self.random.chance(70);
+                self.clients[at].say(0, is_request, padding, &mut self.oracle);
+            }
+        }
+    }
+
+    /// More than its owner takes in one go.
+    fn flood(&mut self) {
+        let welcome = self.clients_that(Client::is_welcome);
+        if let Some(at) = self.random.pick(&welcome) {
+            note!(self.trace, "client floods", "client {at}");
+            for _ in 0..30 + self.random.below(60) {
+                let padding = self.random.below(2_000);
+                self.clients[at].say(0, false, padding, &mut self.oracle);
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        for node in self.nodes.iter_mut().flatten().filter(|of| !of.stuck) {
+            let known = node.known();
+            for handle in known {
+                if self.random.chance(30) {
+                    node.tell(handle, &mut self.oracle);
+                }
+            }
+            node.hand_over();
+        }
+    }
+
+    fn change_group(&mut self) {
+        let group = self.random.below(GROUPS);
+        let at = self.random.below(self.nodes.len());
+        let Some(node) = self.nodes[at].as_mut().filter(|of| !of.stuck) else {
+            return;
+        };
+        let known = node.known();
+        let Some(&handle) = known.get(self.random.below(known.len().max(1))) else {
+            return;
+        };
+        if self.members[group].remove(&(at, handle.0)) {
+            self.trace.count("group parts");
+            node.part(group as u32, handle);
+        } else {
+            self.trace.count("group joins");
+            self.members[group].insert((at, handle.0));
+            node.join(group as u32, handle, &mut self.oracle);
+        }
+        node.hand_over();
+    }
+
+    fn tell_group(&mut self) {
+        let group = self.random.below(GROUPS);
+        let at = self.random.below(self.nodes.len());
+        let Some(node) = self.nodes[at].as_mut().filter(|of| !of.stuck) else {
+            return;
+        };
+        let members = self.members[group].iter().filter(|(by, _)| *by == at);
+        let members = members.map(|(_, handle)| *handle);
+        let due = members.filter_map(|of| node.life(photinus_engine::handle::Handle(of)));
+        let message = self.oracle.tell_group(due.collect());
+        self.trace.count("group messages");
+        node.tell_group(group as u32, message);
+        node.hand_over();
+    }
+
+    fn cut_client(&mut self) {
+        let connected = self.clients_that(Client::is_connected);
+        if let Some(at) = self.random.pick(&connected) {
+            self.clients[at].cut();
+        }
+    }
+
+    fn leave(&mut self) {
+        let welcome = self.clients_that(Client::is_welcome);
+        if let Some(at) = self.random.pick(&welcome) {
+            note!(self.trace, "client leaves", "client {at}");
+            self.clients[at].leave(&mut self.oracle);
+        }
+    }
+
+    fn kick(&mut self) {
+        let at = self.random.below(self.nodes.len());
+        if let Some(node) = self.nodes[at].as_mut().filter(|of| !of.stuck) {
+            let known = node.known();
+            if let Some(&handle) = known.get(self.random.below(known.len().max(1))) {
+                note!(
+                    self.trace,
+                    "session is kicked",
+                    "{} {:#x}",
+                    node.name,
+                    handle.0
+                );
+                node.kick(handle);
+                node.hand_over();
+            }
+        }
+    }
+
+    /// A node's Python is busy from now on, or free again.
+    fn stick(&mut self) {
+        let at = self.random.below(self.nodes.len());
+        if let Some(node) = &mut self.nodes[at] {
+            node.stuck = !node.stuck;
+            let what = if node.stuck {
+                "node is stuck"
+            } else {
+                "node is free"
+            };
+            note!(self.trace, what, "{}", node.name);
+        }
+    }
+
+    fn crash(&mut self) {
+        let at = self.random.below(self.nodes.len());
+        if let Some(node) = self.nodes[at].take() {
+            if self.random.chance(70) {
+                note!(self.trace, "node is killed", "{}", node.name);
+                self.network.kill(&node.name);
+            } else {
+                note!(self.trace, "node vanishes", "{}", node.name);
+                self.network.vanish(&node.name);
+            }
+            for members in &mut self.members {
+                members.retain(|(by, _)| *by != at);
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let crashed: Vec<_> = (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].is_none())
+            .collect();
+        if let Some(at) = self.random.pick(&crashed) {
+            self.start(at);
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        let name = format!("n{at}");
+        let url = format!("tcp://{name}:1?protocol=photinus&heartbeat=10&resume=30");
+        note!(self.trace, "node starts", "{name}");
+        let node = Node::new(&name, &url, &self.limits, &self.network, &self.trace);
+        self.nodes[at] = Some(node);
+    }
+}
+
+/// Time.
+impl Cluster {
+    /// Everything that can be done without time is done.
+    fn turn(&mut self) {
+        loop {
+            for node in self.nodes.iter_mut().flatten() {
+                node.turn(self.now_ms);
+            }
+            if !self.network.has_events() {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        let until = self.now_ms + milliseconds;
+        while self.now_ms < until {
+            let tick = until.min(self.now_ms + TICK_MS);
+            let arrival = self.network.next_arrival();
+            let arrival = arrival.map_or(u64::MAX, |at| at.div_ceil(NS_A_MS));
+            self.now_ms = tick.min(arrival).max(self.now_ms + 1);
+            self.turn();
+        }
+    }
+
+    fn heal(&mut self) {
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].is_none() {
+                self.start(at);
+            }
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            node.stuck = false;
+        }
+    }
+
+    /// Who is cut comes back, and nothing is left to be done.
+    fn come_to_rest(&mut self) {
+        const ROUNDS: usize = 8;
+        for _ in 0..ROUNDS {
+            self.settle();
+            self.trace.at(STEPS, self.now_ms);
+            for at in self.clients_that(|client| !client.is_connected()) {
+                self.connect_client(at);
+            }
+            self.settle();
+            self.pass(SILENCE_MS / 4);
+        }
+        self.settle();
+        for client in &self.clients {
+            assert!(client.is_welcome(), "client {} is not in", client.name);
+            assert!(!client.waits(), "client {} is not read", client.name);
+        }
+    }
+
+    /// Everybody writes, reads and handles until nothing moves any more.
+    fn settle(&mut self) {
+        loop {
+            self.turn();
+            let mut moved = false;
+            for node in self.nodes.iter_mut().flatten() {
+                node.free(self.now_ms);
+                moved |= node.has_work();
+                node.handle(usize::MAX, &mut self.oracle);
+            }
+            for client in &mut self.clients {
+                client.write();
+                moved |= client.read(1 << 20, self.now_ms, &mut self.oracle) > 0;
+            }
+            moved |= self.network.has_events();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn clients_that(&self, hold: impl Fn(&Client) -> bool) -> Vec<usize> {
+        let clients = self.clients.iter().enumerate();
+        let clients = clients.filter(|(_, client)| hold(client));
+        clients.map(|(at, _)| at).collect()
+    }
+}
+
+const NS_A_MS: u64 = 1_000_000;

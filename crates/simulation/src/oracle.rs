@@ -1,0 +1,269 @@
+//! What must be true, whatever happens: everybody tells here what they send and what they get, and a panic says
+//! what is wrong with it.
+//!
+//! A *life* is one session as its client sees it, from its first welcome to its end. A *chain* is all that
+//! goes between it and one of its bindings (0 is the home), across all owners that this has had.
+//!
+//! Held at each step:
+//! 1. What a client says in one chain is handled in order and at most once. It is handled exactly once up to
+//!    each gap that an owner was told of.
+//! 2. What answers it, and what its owners tell it, comes to the client in order and once, and without a
+//!    hole in a chain that had no gap.
+//! 3. Nothing comes to a life that is not its, and no handle that was another's is taken for it.
+//! 4. A member of a group gets each of its messages at most once.
+
+use crate::trace::Trace;
+use crate::wire::Numbered;
+use std::collections::{BTreeSet, VecDeque};
+
+pub struct Oracle {
+    trace: Trace,
+    lives: Vec<Life>,
+    messages: Vec<Message>,
+}
+
+#[derive(Default)]
+struct Life {
+    client: usize,
+    chains: Vec<Chain>,
+    /// It was told that some of what was sent to it is lost.
+    gap: bool,
+    /// Why it is over.
+    over: Option<String>,
+    groups: BTreeSet<u32>,
+}
+
+#[derive(Default)]
+struct Chain {
+    said: u32,
+    handled: BTreeSet<u32>,
+    /// Requests that no answer has come to, in their order.
+    open: VecDeque<u32>,
+    told: u32,
+    heard: u32,
+    /// Owners that were lost, with whatever was on its way to and from them.
+    gaps: u32,
+}
+
+/// What was sent to a group once.
+struct Message {
+    /// Who has to get it, while nothing between them and its sender is lost.
+    due: BTreeSet<u32>,
+    got: BTreeSet<u32>,
+}
+
+/// What an owner knows of a chain, and hands to the next owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// `None`: it has heard nothing yet, so it does not know whose session this is.
+    pub life: Option<u32>,
+    pub chain: u8,
+    /// The number that comes next; `None`: behind a gap.
+    pub next: Option<u32>,
+    pub handled: u32,
+}
+
+impl Owned {
+    pub const NEW: Owned = Owned {
+        life: None,
+        chain: 0,
+        next: Some(0),
+        handled: 0,
+    };
+}
+
+/// What clients tell.
+impl Oracle {
+    pub fn new(trace: Trace) -> Oracle {
+        Oracle {
+            trace,
+            lives: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+
+    /// A client comes as somebody new.
+    pub fn be_born(&mut self, client: usize) -> u32 {
+        self.lives.push(Life {
+            client,
+            chains: vec![Chain::default()],
+            ..Life::default()
+        });
+        self.lives.len() as u32 - 1
+    }
+
+    /// It says the next in this chain.
+    pub fn say(&mut self, life: u32, chain: u8, is_request: bool) -> Numbered {
+        let of = self.chain(life, chain);
+        let number = of.said;
+        of.said += 1;
+        if is_request {
+            of.open.push_back(number);
+        }
+        Numbered {
+            life,
+            chain,
+            number,
+        }
+    }
+
+    pub fn hear_answer(&mut self, by: u32, to: Numbered, request: u32) {
+        assert_eq!(to.life, by, "an answer went astray: {to:?}");
+        assert_eq!(to.number, request, "an answer to another request");
+        let whole = self.is_whole(by, to.chain);
+        let open = &mut self.chain(by, to.chain).open;
+        while let Some(first) = open.pop_front() {
+            if first == to.number {
+                return;
+            }
+            assert!(!whole, "no answer to {first}, and one to {to:?}");
+        }
+        panic!("a second answer, or one out of order: {to:?}");
+    }
+
+    pub fn hear_told(&mut self, by: u32, told: Numbered) {
+        assert_eq!(told.life, by, "a push went astray: {told:?}");
+        let whole = self.is_whole(by, told.chain);
+        let chain = self.chain(by, told.chain);
+        let expected = chain.heard;
+        assert!(told.number >= expected, "a push came twice: {told:?}");
+        assert!(
+            told.number == expected || !whole,
+            "pushes {expected} to {told:?} are lost"
+        );
+        chain.heard = told.number + 1;
+    }
+
+    pub fn hear_group(&mut self, by: u32, group: u32, message: u32) {
+        let life = &self.lives[by as usize];
+        assert!(life.groups.contains(&group), "{by} never was in {group}");
+        let first = self.messages[message as usize].got.insert(by);
+        assert!(first, "message {message} of group {group} came twice");
+    }
+
+    /// Some of what was sent to it is lost.
+    pub fn miss(&mut self, life: u32) {
+        self.lives[life as usize].gap = true;
+    }
+
+    /// It is over. The first to know says why.
+    pub fn end(&mut self, life: u32, why: &str) {
+        let over = &mut self.lives[life as usize].over;
+        over.get_or_insert_with(|| why.to_owned());
+    }
+}
+
+/// What applications tell.
+impl Oracle {
+    /// A packet comes to its owner. What the owner knows from here on.
+    pub fn handle(&mut self, owned: Owned, packet: Numbered) -> Owned {
+        let Owned { life, next, .. } = owned;
+        assert!(
+            life.is_none_or(|life| life == packet.life),
+            "{packet:?} came to the session of {life:?}"
+        );
+        assert!(
+            life.is_none() || owned.chain == packet.chain,
+            "{packet:?} came to chain {}",
+            owned.chain
+        );
+        let chain = self.chain(packet.life, packet.chain);
+        assert!(packet.number < chain.said, "nobody said {packet:?}");
+        let first = chain.handled.insert(packet.number);
+        assert!(first, "{packet:?} is handled twice");
+        if let Some(next) = next {
+            assert_eq!(packet.number, next, "lost or out of order: {packet:?}");
+        }
+        Owned {
+            life: Some(packet.life),
+            chain: packet.chain,
+            next: Some(packet.number + 1),
+            handled: owned.handled + 1,
+        }
+    }
+
+    /// The owner tells the session the next.
+    pub fn tell(&mut self, owned: Owned) -> Option<Numbered> {
+        let life = owned.life?;
+        let chain = self.chain(life, owned.chain);
+        let number = chain.told;
+        chain.told += 1;
+        Some(Numbered {
+            life,
+            chain: owned.chain,
+            number,
+        })
+    }
+
+    pub fn join(&mut self, owned: Owned, group: u32) {
+        if let Some(life) = owned.life {
+            self.lives[life as usize].groups.insert(group);
+        }
+    }
+
+    /// A message to a group, and who has to get it.
+    pub fn tell_group(&mut self, due: BTreeSet<u32>) -> u32 {
+        let got = BTreeSet::new();
+        self.messages.push(Message { due, got });
+        self.messages.len() as u32 - 1
+    }
+
+    /// A new owner was told that the old one was lost.
+    pub fn mind_gap(&mut self, life: u32, chain: u8) {
+        self.chain(life, chain).gaps += 1;
+    }
+}
+
+impl Oracle {
+    pub fn is_over(&self, life: u32) -> bool {
+        self.lives[life as usize].over.is_some()
+    }
+
+    /// Nothing of what this chain carried may be lost.
+    fn is_whole(&self, life: u32, chain: u8) -> bool {
+        let life = &self.lives[life as usize];
+        !life.gap && life.chains[usize::from(chain)].gaps == 0
+    }
+
+    /// All faults are healed, all time has passed: everything that was to come has come.
+    pub fn check_rest(&mut self) {
+        for at in 0..self.lives.len() as u32 {
+            let life = &self.lives[at as usize];
+            if life.over.is_some() {
+                continue;
+            }
+            self.trace.count("lives to the end");
+            for (number, chain) in life.chains.iter().enumerate() {
+                if !self.is_whole(at, number as u8) {
+                    self.trace.count("chains with a gap");
+                    continue;
+                }
+                let Chain {
+                    said, told, heard, ..
+                } = *chain;
+                let what = format!("life {at} of client {}, chain {number}", life.client);
+                let handled = chain.handled.len() as u32;
+                assert_eq!(handled, said, "{what}: all that was said is handled");
+                assert_eq!(chain.open, [], "{what}: all requests are answered");
+                assert_eq!(heard, told, "{what}: all that was told was heard");
+                self.trace.count("chains without a gap");
+            }
+        }
+        for (number, message) in self.messages.iter().enumerate() {
+            for due in &message.due {
+                let life = &self.lives[*due as usize];
+                let lost = life.over.is_some() || life.gap || life.chains[0].gaps > 0;
+                assert!(
+                    lost || message.got.contains(due),
+                    "message {number} to a group never came to life {due}"
+                );
+            }
+        }
+    }
+
+    fn chain(&mut self, life: u32, chain: u8) -> &mut Chain {
+        let life = self.lives.get_mut(life as usize);
+        let chain = life.and_then(|life| life.chains.get_mut(usize::from(chain)));
+        chain.expect("a number that was never given")
+    }
+}
