@@ -44,7 +44,7 @@ impl Cluster {
             overload_wait_ms: 0, // who comes is let in at once
             inbound_session_bytes: 2_048 << random.below(4),
             outbound_session_bytes: 65_536 << random.below(3),
-            resume_session_bytes: [4_000, 128 << 10][random.below(2)],
+            resume_session_bytes: [2_000, 128 << 10][random.below(2)],
             ..Limits::default()
         };
         let mut cluster = Cluster {
@@ -185,7 +185,8 @@ impl Cluster {
             let known = node.known();
             for handle in known {
                 if self.random.chance(30) {
-                    node.tell(handle, &mut self.oracle);
+                    let padding = self.random.below(600);
+                    node.tell(handle, padding, &mut self.oracle);
                 }
             }
             node.hand_over();

@@ -12,8 +12,12 @@ mod trace;
 mod wire;
 
 use cluster::Cluster;
+use photinus_proto::planted::plant;
+pub use photinus_proto::planted::Planted;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
 use trace::Trace;
 
 /// How one seed went.
@@ -31,13 +35,18 @@ pub struct Failure {
     pub tail: String,
 }
 
-/// Runs a seed; each step is printed if `verbose`.
-pub fn simulate(seed: u64, verbose: bool) -> Outcome {
+/// Runs a seed; each step is printed if `verbose`. With a planted fault it should fail.
+pub fn simulate(seed: u64, verbose: bool, planted: Option<Planted>) -> Outcome {
+    keep_panics();
     let trace = Trace::new(verbose);
     let of = trace.clone();
+    plant(planted);
+    WHAT.set(Some(String::new()));
     let run = catch_unwind(AssertUnwindSafe(move || Cluster::new(seed, of).run()));
-    let failure = run.err().map(|panic| Failure {
-        what: said(&*panic),
+    let what = WHAT.take().unwrap_or_default();
+    plant(None);
+    let failure = run.is_err().then(|| Failure {
+        what,
         tail: trace.tail(),
     });
     Outcome {
@@ -48,9 +57,28 @@ pub fn simulate(seed: u64, verbose: bool) -> Outcome {
     }
 }
 
-/// What a panic says.
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a word".to_owned())
+thread_local! {
+    /// What the panic of the simulation on this thread says. `None`: there is none on it.
+    static WHAT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The first panic of a simulation is kept instead of printed.
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let kept = WHAT.with_borrow_mut(|what| keep(what, panic));
+            if !kept {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+fn keep(what: &mut Option<String>, panic: &PanicHookInfo<'_>) -> bool {
+    if let Some(what) = what.as_mut().filter(|of| of.is_empty()) {
+        *what = panic.to_string();
+    }
+    what.is_some()
 }

@@ -1,7 +1,7 @@
 //! One seed, step by step; or many, with a report of what they came to.
 
 use clap::Parser;
-use photinus_simulation::simulate;
+use photinus_simulation::{simulate, Planted};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -13,8 +13,12 @@ struct Options {
     /// Run so many, from the first on
     #[arg(long, default_value_t = 200)]
     seeds: u64,
+    /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// With this fault, by its number among those that can be planted
+    #[arg(long)]
+    planted: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -23,10 +27,11 @@ fn main() -> ExitCode {
         Some(seed) => seed..=seed,
         None => options.first..=options.first + options.seeds.saturating_sub(1),
     };
+    let planted = options.planted.map(|number| Planted::ALL[number]);
     let mut counts = BTreeMap::<String, u64>::new();
     let mut failed = Vec::new();
     for seed in seeds.clone() {
-        let outcome = simulate(seed, options.seed.is_some());
+        let outcome = simulate(seed, options.seed.is_some(), planted);
         for (name, count) in outcome.counts {
             *counts.entry(name).or_default() += count;
         }

@@ -132,12 +132,15 @@ impl Node {
         known.map(|(handle, _)| Handle(*handle)).collect()
     }
 
-    pub fn tell(&mut self, to: Handle, oracle: &mut Oracle) {
+    /// Tells a session the next, and so many bytes more.
+    pub fn tell(&mut self, to: Handle, padding: usize, oracle: &mut Oracle) {
         let owned = self.sessions[&to.0].owned;
         if let Some(told) = oracle.tell(owned) {
             let what = What::Push(OutRoute::Named(TOLD_NAME));
             let marks = Marks::NONE;
-            self.post(Action::Send { to, what, marks }, &told.encode());
+            let mut body = told.encode();
+            body.resize(body.len() + padding, 0);
+            self.post(Action::Send { to, what, marks }, &body);
         }
     }
 
