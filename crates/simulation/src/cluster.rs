@@ -1,12 +1,14 @@
 //! A cluster and its clients, driven step by step by a seed.
 
 use crate::client::{Client, SILENCE_MS};
+use crate::lost;
 use crate::node::Node;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::trace::{note, Trace};
 use photinus_engine::limits::Limits;
-use photinus_engine::memory::Network;
+use photinus_engine::memory::{Network, Way};
+use photinus_proto::bluenet::header::Priority;
 use std::collections::BTreeSet;
 
 /// Steps of one seed, before everything is healed.
@@ -24,6 +26,8 @@ pub struct Cluster {
     oracle: Oracle,
     network: Network,
     now_ms: u64,
+    /// Of the node that was started last.
+    generation: u64,
     /// `None`: it has crashed.
     nodes: Vec<Option<Node>>,
     limits: Limits,
@@ -51,6 +55,7 @@ impl Cluster {
             oracle: Oracle::new(trace.clone()),
             network: Network::default(),
             now_ms: 1_000,
+            generation: 0,
             nodes: Vec::new(),
             clients: Vec::new(),
             places: Vec::new(),
@@ -59,6 +64,7 @@ impl Cluster {
             limits,
             random,
         };
+        cluster.network.record();
         cluster.network.set_now(cluster.now_ms * NS_A_MS);
         for _ in 0..3 + cluster.random.below(3) {
             cluster.nodes.push(None);
@@ -77,6 +83,7 @@ impl Cluster {
         self.trace.tell(format_args!("everything is healed"));
         self.heal();
         self.come_to_rest();
+        self.check_links();
         self.oracle.check_rest();
         self.trace.tell(format_args!("everybody leaves"));
         for client in &mut self.clients {
@@ -110,7 +117,10 @@ impl Cluster {
             64..67 => self.stick(),
             67..68 => self.crash(),
             68..70 => self.restart(),
-            70..72 => {
+            70..74 => self.mail(),
+            74..79 => self.change_road(),
+            79..82 => self.cut_road(),
+            82..84 => {
                 let milliseconds = self.random.below(3_000) as u64;
                 self.pass(milliseconds);
             }
@@ -281,14 +291,83 @@ impl Cluster {
         if let Some(node) = self.nodes[at].take() {
             if self.random.chance(70) {
                 note!(self.trace, "node is killed", "{}", node.name);
-                self.network.kill(&node.name);
+                let ways = self.network.kill(&node.name);
+                self.count_lost("killed", &ways);
             } else {
                 note!(self.trace, "node vanishes", "{}", node.name);
-                self.network.vanish(&node.name);
+                let ways = self.network.vanish(&node.name);
+                self.count_lost("vanished", &ways);
             }
             for members in &mut self.members {
                 members.retain(|(by, _)| *by != at);
             }
+        }
+    }
+
+    fn mail(&mut self) {
+        for node in self.nodes.iter_mut().flatten().filter(|of| !of.stuck) {
+            let priority = Priority::ALL[self.random.below(3)];
+            let padding = [20, 3_000][self.random.below(2)];
+            for _ in 0..1 + self.random.below(3) {
+                node.mail(priority, padding, &mut self.oracle);
+            }
+            node.hand_over();
+        }
+    }
+
+    /// Two of the nodes.
+    fn road(&mut self) -> (String, String) {
+        let from = self.random.below(self.nodes.len());
+        let to = (from + 1 + self.random.below(self.nodes.len() - 1)) % self.nodes.len();
+        (name(from), name(to))
+    }
+
+    fn change_road(&mut self) {
+        let (from, to) = self.road();
+        match self.random.below(10) {
+            0..4 => {
+                let milliseconds = [0, 1, 7, 40, 300][self.random.below(5)];
+                note!(self.trace, "delay", "{from} > {to}: {milliseconds} ms");
+                self.network.delay(&from, &to, milliseconds * NS_A_MS);
+            }
+            4..6 => {
+                let bytes = [0, 100, 1_000][self.random.below(3)];
+                note!(self.trace, "narrow", "{from} > {to}: {bytes} bytes");
+                self.network.narrow(&from, &to, bytes);
+            }
+            6 => {
+                note!(self.trace, "freeze", "{from} > {to}");
+                self.network.freeze(&from, &to, true);
+            }
+            7 => {
+                note!(self.trace, "refuse", "{from} > {to}");
+                self.network.refuse(&from, &to, true);
+            }
+            _ => self.clear_road(&from, &to),
+        }
+    }
+
+    fn clear_road(&mut self, from: &str, to: &str) {
+        self.trace.tell(format_args!("clear: {from} > {to}"));
+        self.network.freeze(from, to, false);
+        self.network.refuse(from, to, false);
+        self.network.delay(from, to, 0);
+        self.network.narrow(from, to, 0);
+    }
+
+    fn cut_road(&mut self) {
+        let (from, to) = self.road();
+        let ways = self.network.cut(&from, &to);
+        if !ways.is_empty() {
+            note!(self.trace, "cut", "{from} - {to}");
+            self.count_lost("cut", &ways);
+        }
+    }
+
+    /// What was on its way is lost for the connection; who keeps it sends it again.
+    fn count_lost(&self, by: &str, ways: &[Way]) {
+        for frame in ways.iter().flat_map(lost::frames) {
+            self.trace.count(&format!("{by} with {frame} on its way"));
         }
     }
 
@@ -302,10 +381,14 @@ impl Cluster {
     }
 
     fn start(&mut self, at: usize) {
-        let name = format!("n{at}");
-        let url = format!("tcp://{name}:1?protocol=photinus&heartbeat=10&resume=30");
-        note!(self.trace, "node starts", "{name}");
-        let node = Node::new(&name, &url, &self.limits, &self.network, &self.trace);
+        let own = name(at);
+        note!(self.trace, "node starts", "{own}");
+        self.generation += 1;
+        let generation = self.generation;
+        let node = Node::new(&own, generation, &self.limits, &self.network, &self.trace);
+        for other in 0..at {
+            node.dial(&name(other));
+        }
         self.nodes[at] = Some(node);
     }
 }
@@ -336,6 +419,11 @@ impl Cluster {
     }
 
     fn heal(&mut self) {
+        for from in 0..self.nodes.len() {
+            for to in (0..self.nodes.len()).filter(|to| *to != from) {
+                self.clear_road(&name(from), &name(to));
+            }
+        }
         for at in 0..self.nodes.len() {
             if self.nodes[at].is_none() {
                 self.start(at);
@@ -365,6 +453,20 @@ impl Cluster {
         }
     }
 
+    /// There is one link between any two, and all that it was given has come.
+    fn check_links(&mut self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let links = node.as_ref().map(Node::links).unwrap_or_default();
+            for other in (0..self.nodes.len()).filter(|other| *other != at) {
+                let other = name(other);
+                let to_it = links.iter().filter(|(peer, _)| *peer == other);
+                let numbers: Vec<u32> = to_it.map(|(_, number)| *number).collect();
+                assert_eq!(numbers.len(), 1, "links from {} to {other}", name(at));
+                self.oracle.check_link(numbers[0]);
+            }
+        }
+    }
+
     /// Everybody writes, reads and handles until nothing moves any more.
     fn settle(&mut self) {
         loop {
@@ -391,6 +493,10 @@ impl Cluster {
         let clients = clients.filter(|(_, client)| hold(client));
         clients.map(|(at, _)| at).collect()
     }
+}
+
+fn name(node: usize) -> String {
+    format!("n{node}")
 }
 
 const NS_A_MS: u64 = 1_000_000;

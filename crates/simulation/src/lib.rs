@@ -5,6 +5,7 @@
 
 mod client;
 mod cluster;
+mod lost;
 mod node;
 mod oracle;
 mod random;

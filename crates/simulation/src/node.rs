@@ -4,7 +4,7 @@
 use crate::client::{GROUP, ROUTES, TOLD};
 use crate::oracle::{Oracle, Owned};
 use crate::trace::{note, Trace};
-use crate::wire::Numbered;
+use crate::wire::{fixed, Numbered};
 use photinus_engine::engine::Engine;
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{Batch, Event, Item};
@@ -12,7 +12,9 @@ use photinus_engine::limits::{Limits, PACKET_OVERHEAD};
 use photinus_engine::memory::{MemoryConnection, Network};
 use photinus_engine::outbox::{Action, FormatSet, Marks, OutBatch, OutRoute, What, NO_NUMBER};
 use photinus_engine::routes::Routes;
-use photinus_proto::codec::Kind;
+use photinus_proto::bluenet::header::{Kind, Priority};
+use photinus_proto::codec;
+use photinus_proto::link::hello::{Identity, Roles};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Indices of the names of pushes.
@@ -33,8 +35,17 @@ pub struct Node {
     ended: Vec<Handle>,
     /// When which slot was let go of, in milliseconds.
     freed: BTreeMap<u32, u64>,
+    links: BTreeMap<u32, Linked>,
     /// Its Python does something else, and handles nothing.
     pub stuck: bool,
+}
+
+/// A link, as this end knows it.
+struct Linked {
+    peer: String,
+    /// Its number at the oracle, and the one of the other end once that has said something.
+    number: u32,
+    theirs: Option<u32>,
 }
 
 struct Session {
@@ -43,7 +54,14 @@ struct Session {
 }
 
 impl Node {
-    pub fn new(name: &str, url: &str, limits: &Limits, network: &Network, trace: &Trace) -> Node {
+    /// Started for the so-many-th time.
+    pub fn new(
+        name: &str,
+        generation: u64,
+        limits: &Limits,
+        network: &Network,
+        trace: &Trace,
+    ) -> Node {
         let engine = Engine::memory_in(limits.clone(), network, name);
         let engine = engine.expect("an engine in memory needs nothing that can be missing");
         let mut routes = Routes::default();
@@ -51,18 +69,31 @@ impl Node {
             routes.add_name(name, index as u32);
         }
         engine.set_routes(routes);
-        engine.listen(url).expect("the URL is ours");
+        let identity = Identity {
+            cluster: "simulated".to_owned(),
+            node: name.to_owned(),
+            generation,
+            roles: Roles::PROXY.with(Roles::WORLD),
+            schema: 0,
+            secret: b"of the cluster".to_vec(),
+        };
+        engine.join(identity).expect("it is its first");
+        let url = format!("tcp://{name}:1?protocol=photinus&heartbeat=10&resume=30");
+        for url in [&url, &format!("tcp://{name}:2?protocol=link")] {
+            engine.listen(url).expect("the URL is ours");
+        }
         let mut node = Node {
             name: name.to_owned(),
             trace: trace.clone(),
             engine,
-            url: url.to_owned(),
+            url,
             limits: limits.clone(),
             out: OutBatch::default(),
             inbox: VecDeque::new(),
             sessions: BTreeMap::new(),
             ended: Vec::new(),
             freed: BTreeMap::new(),
+            links: BTreeMap::new(),
             stuck: false,
         };
         for (index, name) in [(TOLD_NAME, TOLD), (GROUP_NAME, GROUP)] {
@@ -76,6 +107,12 @@ impl Node {
     /// `None`: it takes nobody.
     pub fn connect(&self) -> Option<MemoryConnection> {
         self.engine.connect(&self.url).ok()
+    }
+
+    /// Keeps a link to this node.
+    pub fn dial(&self, node: &str) {
+        let url = format!("tcp://{node}:2");
+        self.engine.dial(node, &url).expect("the URL is ours");
     }
 
     pub fn turn(&mut self, now_ms: u64) {
@@ -169,6 +206,35 @@ impl Node {
         self.post(action, &body);
     }
 
+    /// Sends something over each of its links.
+    pub fn mail(&mut self, priority: Priority, padding: usize, oracle: &mut Oracle) {
+        let links: Vec<_> = self
+            .links
+            .iter()
+            .map(|(of, link)| (*of, link.number))
+            .collect();
+        for (link, number) in links {
+            let mut body = number.to_be_bytes().to_vec();
+            body.extend(oracle.post(number, priority as u8).to_be_bytes());
+            body.resize(body.len() + padding, 0);
+            let action = Action::Frame {
+                link: Handle(link),
+                kind: Kind::Service,
+                priority,
+                request: false,
+                destination: 7,
+                source: 0,
+            };
+            self.post(action, &body);
+        }
+    }
+
+    /// To whom it has links, and the links' numbers; twice if there are two.
+    pub fn links(&self) -> Vec<(&str, u32)> {
+        let links = self.links.values();
+        links.map(|of| (of.peer.as_str(), of.number)).collect()
+    }
+
     pub fn life(&self, handle: Handle) -> Option<u32> {
         self.sessions.get(&handle.0)?.owned.life
     }
@@ -197,7 +263,6 @@ impl Node {
         );
         for gauge in [
             "sessions",
-            "connections",
             "unhandled_bytes",
             "waiting_out_bytes",
             "partial_bytes",
@@ -208,6 +273,21 @@ impl Node {
         ] {
             assert_eq!(self.count(gauge), 0, "{}: {gauge}", self.name);
         }
+        let links = self.engine.links();
+        for link in &links {
+            assert!(
+                link.connected && link.kept_bytes == 0,
+                "{}: {link:?}",
+                self.name
+            );
+        }
+        let connections = self.count("connections");
+        assert_eq!(
+            connections,
+            links.len() as u64,
+            "{}: connections",
+            self.name
+        );
     }
 }
 
@@ -219,7 +299,8 @@ impl Node {
     /// What waits of one session is bounded, however long nobody handles it.
     fn check_budgets(&self) {
         let mut waiting = BTreeMap::<u32, usize>::new();
-        for run in self.inbox.iter().flat_map(|batch| &batch.runs) {
+        let runs = self.inbox.iter().flat_map(|batch| &batch.runs);
+        for run in runs.filter(|run| run.handle != Handle::NONE) {
             let cost = run.bytes as usize + run.packets as usize * PACKET_OVERHEAD;
             *waiting.entry(run.handle.0).or_default() += cost;
         }
@@ -244,7 +325,7 @@ impl Node {
                 let session = session.unwrap_or_else(|| panic!("{packet:?} of no session"));
                 session.owned = oracle.handle(session.owned, packet);
                 self.trace.count("packets handled");
-                if kind == Kind::Request {
+                if kind == codec::Kind::Request {
                     let what = What::Response { id: item.id };
                     let to = handle;
                     let marks = Marks::NONE;
@@ -280,6 +361,41 @@ impl Node {
                 self.ended.push(handle);
             }
             Event::Drained => {}
+            Event::LinkUp => {
+                let text = String::from_utf8_lossy(body);
+                let peer = text.split(' ').next().unwrap_or_default().to_owned();
+                let number = oracle.link();
+                note!(self.trace, "link up", "{} - {peer}", self.name);
+                let theirs = None;
+                let linked = Linked {
+                    peer,
+                    number,
+                    theirs,
+                };
+                let before = self.links.insert(handle.0, linked);
+                assert!(before.is_none(), "link {:#x} was up", handle.0);
+            }
+            Event::LinkLost => {
+                let linked = self.links.remove(&handle.0).expect("it was up");
+                let reason = String::from_utf8_lossy(body);
+                note!(
+                    self.trace,
+                    "link lost",
+                    "{} - {}: {reason}",
+                    self.name,
+                    linked.peer
+                );
+                self.trace.count(&format!("link lost: {reason}"));
+                assert!(LOSSES.contains(&&*reason), "a link was lost: {reason}");
+            }
+            Event::Frame => {
+                let linked = self.links.get_mut(&handle.0).expect("it is up");
+                let [theirs, number] = [0, 4].map(|at| fixed(&body[at..]));
+                let known = *linked.theirs.get_or_insert(theirs);
+                assert_eq!(known, theirs, "a frame of another link");
+                oracle.receive(theirs, (item.route >> 3 & 3) as u8, number);
+                self.trace.count("frames heard");
+            }
         }
     }
 
@@ -305,6 +421,8 @@ impl Node {
     }
 }
 
+/// Why links are lost between nodes that do as they should.
+const LOSSES: [&str; 3] = ["silence", "restarted", "unknown-link"];
 const NS_A_MS: u64 = 1_000_000;
 /// What one read may bring beyond a budget: small packets cost more in the inbox than on the wire.
 const A_READ: usize =

@@ -10,16 +10,20 @@
 //! 2. What answers it, and what its owners tell it, comes to the client in order and once, and without a
 //!    hole in a chain that had no gap.
 //! 3. Nothing comes to a life that is not its, and no handle that was another's is taken for it.
-//! 4. A member of a group gets each of its messages at most once.
+//! 4. What one node's application sends another's over one link comes once and in order, a priority apart.
+//! 5. A member of a group gets each of its messages at most once.
 
 use crate::trace::Trace;
 use crate::wire::Numbered;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub struct Oracle {
     trace: Trace,
     lives: Vec<Life>,
     messages: Vec<Message>,
+    /// By link, as its sender counts them, and priority: how many frames it was given, and how many have come.
+    mail: BTreeMap<(u32, u8), (u32, u32)>,
+    links: u32,
 }
 
 #[derive(Default)]
@@ -79,6 +83,8 @@ impl Oracle {
             trace,
             lives: Vec::new(),
             messages: Vec::new(),
+            mail: BTreeMap::new(),
+            links: 0,
         }
     }
 
@@ -211,6 +217,42 @@ impl Oracle {
     /// A new owner was told that the old one was lost.
     pub fn mind_gap(&mut self, life: u32, chain: u8) {
         self.chain(life, chain).gaps += 1;
+    }
+}
+
+/// What applications send each other over links.
+impl Oracle {
+    /// A link, as this end of it counts.
+    pub fn link(&mut self) -> u32 {
+        self.links += 1;
+        self.links
+    }
+
+    /// The number of the next frame.
+    pub fn post(&mut self, link: u32, priority: u8) -> u32 {
+        let (sent, _) = self.mail.entry((link, priority)).or_default();
+        *sent += 1;
+        *sent - 1
+    }
+
+    pub fn receive(&mut self, link: u32, priority: u8, number: u32) {
+        let (sent, heard) = self.mail.entry((link, priority)).or_default();
+        assert!(number < *sent, "nobody sent frame {number} of link {link}");
+        assert_eq!(
+            number, *heard,
+            "frames of link {link}, priority {priority}: lost, doubled or out of order"
+        );
+        *heard += 1;
+    }
+
+    /// The link is there at its end: all that it was given has come.
+    pub fn check_link(&mut self, link: u32) {
+        for (of, (sent, heard)) in &self.mail {
+            assert!(
+                of.0 != link || sent == heard,
+                "{of:?}: {heard} of {sent} frames have come"
+            );
+        }
     }
 }
 
