@@ -7,8 +7,8 @@ use crate::wire::{self, field, fixed, number, read_number, Numbered, Token};
 use photinus_engine::memory::MemoryConnection;
 use std::collections::VecDeque;
 
-/// Names of routes that a client says to, by their numbers: chain 0 is said to the first.
-pub const ROUTES: [&str; 1] = ["say"];
+/// Names of routes, by their numbers: the home's, and of each class that a client can be attached to.
+pub const ROUTES: [&str; 3] = ["say", "wave", "trade"];
 /// Names of pushes.
 pub const TOLD: &str = "told";
 pub const GROUP: &str = "group";
@@ -126,14 +126,20 @@ impl Client {
         self.cut();
     }
 
-    /// Says the next in this chain: a request, or a message that nobody answers.
-    pub fn say(&mut self, chain: u8, is_request: bool, padding: usize, oracle: &mut Oracle) {
+    /// Says the next to its home (0), or to what it is attached to of this class, if it is: a request, or a message
+    /// that nobody answers.
+    pub fn say(&mut self, class: u8, is_request: bool, padding: usize, oracle: &mut Oracle) {
+        let chain = match class {
+            0 => Some(0),
+            class => oracle.chain_of(self.life, class),
+        };
+        let Some(chain) = chain else { return };
         let said = oracle.say(self.life, chain, is_request);
         let mut body = Vec::new();
         if is_request {
             body.extend(number(said.number << 4 | u32::from(chain)));
         }
-        body.extend(number(u32::from(chain)));
+        body.extend(number(u32::from(class)));
         body.extend(said.encode());
         body.resize(body.len() + padding, 0);
         let head = if is_request {
@@ -267,8 +273,8 @@ impl Client {
         self.count_frame(body.len());
         let (id, at) = read_number(body);
         if head & 0x0f == 9 {
-            let body = String::from_utf8_lossy(&body[at..]);
-            panic!("request {id} of life {} failed: {body}", self.life);
+            self.trace.count("errors heard");
+            return oracle.hear_error(self.life, (id & 15) as u8, id >> 4);
         }
         let answered = Numbered::decode(&body[at..]);
         oracle.hear_answer(self.life, answered, id >> 4);

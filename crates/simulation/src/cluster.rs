@@ -1,11 +1,13 @@
 //! A cluster and its clients, driven step by step by a seed.
 
+use crate::app::CLASSES;
 use crate::client::{Client, SILENCE_MS};
 use crate::lost;
-use crate::node::Node;
+use crate::node::{Node, Role};
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::trace::{note, Trace};
+use photinus_engine::handle::Handle;
 use photinus_engine::limits::Limits;
 use photinus_engine::memory::{Network, Way};
 use photinus_proto::bluenet::header::Priority;
@@ -28,6 +30,7 @@ pub struct Cluster {
     now_ms: u64,
     /// Of the node that was started last.
     generation: u64,
+    roles: Vec<Role>,
     /// `None`: it has crashed.
     nodes: Vec<Option<Node>>,
     limits: Limits,
@@ -35,6 +38,8 @@ pub struct Cluster {
     /// Which node each client is at.
     places: Vec<usize>,
     members: Vec<BTreeSet<(usize, u32)>>,
+    /// Who floods, and for how many steps more.
+    flooding: (usize, usize),
 }
 
 impl Cluster {
@@ -47,6 +52,7 @@ impl Cluster {
             session_bytes_per_s: 0,
             overload_wait_ms: 0, // who comes is let in at once
             inbound_session_bytes: 2_048 << random.below(4),
+            link_kept_bytes: [64 << 10, 1 << 20][random.below(2)],
             outbound_session_bytes: 65_536 << random.below(3),
             resume_session_bytes: [2_000, 128 << 10][random.below(2)],
             ..Limits::default()
@@ -56,20 +62,34 @@ impl Cluster {
             network: Network::default(),
             now_ms: 1_000,
             generation: 0,
+            roles: Vec::new(),
             nodes: Vec::new(),
             clients: Vec::new(),
             places: Vec::new(),
             members: vec![BTreeSet::new(); GROUPS],
+            flooding: (0, 0),
             trace,
             limits,
             random,
         };
         cluster.network.record();
         cluster.network.set_now(cluster.now_ms * NS_A_MS);
-        for _ in 0..3 + cluster.random.below(3) {
-            cluster.nodes.push(None);
-            cluster.start(cluster.nodes.len() - 1);
+        let proxies = 1 + cluster.random.below(2);
+        let worlds = 2 + cluster.random.below(2);
+        cluster.roles.extend(vec![Role::Proxy; proxies]);
+        cluster.roles.extend(vec![Role::World; worlds]);
+        // Now and then everybody has both roles, or one of the proxies has.
+        match cluster.random.below(10) {
+            0 => cluster.roles.fill(Role::Both),
+            1 => cluster.roles[0] = Role::Both,
+            _ => {}
         }
+        cluster.nodes.resize_with(cluster.roles.len(), || None);
+        for at in 0..cluster.roles.len() {
+            cluster.start(at);
+        }
+        cluster.settle();
+        cluster.pass(500);
         cluster.settle();
         cluster
     }
@@ -106,26 +126,31 @@ impl Cluster {
     fn step(&mut self) {
         match self.random.below(100) {
             0..6 => self.connect(),
-            6..30 => self.say(),
-            30..34 => self.flood(),
-            34..44 => self.tell(),
-            44..50 => self.change_group(),
-            50..56 => self.tell_group(),
-            56..62 => self.cut_client(),
-            62..63 => self.leave(),
-            63..64 => self.kick(),
-            64..67 => self.stick(),
-            67..68 => self.crash(),
-            68..70 => self.restart(),
-            70..74 => self.mail(),
-            74..79 => self.change_road(),
-            79..82 => self.cut_road(),
+            6..24 => self.say(),
+            24..27 => self.flood(),
+            27..34 => self.tell(),
+            34..38 => self.change_group(),
+            38..42 => self.tell_group(),
+            42..46 => self.cut_client(),
+            46 => self.leave(),
+            47 => self.kick(),
+            48..51 => self.stick(),
+            51 => self.crash(),
+            52..54 => self.restart(),
+            54..57 => self.mail(),
+            57..61 => self.change_road(),
+            61..64 => self.cut_road(),
+            64..68 => self.attach(),
+            68..77 => self.move_on(),
+            77..79 => self.detach(),
+            79..82 => self.save(),
             82..84 => {
                 let milliseconds = self.random.below(3_000) as u64;
                 self.pass(milliseconds);
             }
             _ => self.pass(1 + self.now_ms % 40),
         }
+        self.flood_on();
         for node in self.nodes.iter_mut().flatten() {
             if self.random.chance(60) {
                 let batches = 1 + self.random.below(4);
@@ -155,25 +180,33 @@ impl Cluster {
             let life = self.oracle.be_born(name);
             let client = Client::new(name, self.trace.clone(), life);
             self.clients.push(client);
-            self.places.push(self.random.below(self.nodes.len()));
+            let holds = |at: &usize| self.roles[*at] != Role::World;
+            let proxies: Vec<usize> = (0..self.roles.len()).filter(holds).collect();
+            self.places.push(proxies[self.random.below(proxies.len())]);
             self.connect_client(name);
         }
     }
 
     fn connect_client(&mut self, at: usize) {
         let node = self.nodes[self.places[at]].as_ref();
-        if let Some(connection) = node.and_then(Node::connect) {
-            self.clients[at].connect(connection, self.now_ms, &mut self.oracle);
-        }
+        let Some((node, connection)) = node.and_then(|node| Some((node, node.connect()?))) else {
+            return;
+        };
+        let number = connection.number();
+        let client = &mut self.clients[at];
+        client.connect(connection, self.now_ms, &mut self.oracle);
+        let of = client.life;
+        self.oracle.connect(&node.name, node.generation, number, of);
     }
 
     fn say(&mut self) {
         let welcome = self.clients_that(Client::is_welcome);
         if let Some(at) = self.random.pick(&welcome) {
             for _ in 0..1 + self.random.below(6) {
-                let padding = self.random.below(200);
+                let padding = LEAST + self.random.below(200);
                 let is_request = self.random.chance(70);
-                self.clients[at].say(0, is_request, padding, &mut self.oracle);
+                let class = self.random.below(1 + usize::from(CLASSES)) as u8;
+                self.clients[at].say(class, is_request, padding, &mut self.oracle);
             }
         }
     }
@@ -183,10 +216,22 @@ impl Cluster {
         let welcome = self.clients_that(Client::is_welcome);
         if let Some(at) = self.random.pick(&welcome) {
             note!(self.trace, "client floods", "client {at}");
-            for _ in 0..30 + self.random.below(60) {
-                let padding = self.random.below(2_000);
-                self.clients[at].say(0, false, padding, &mut self.oracle);
-            }
+            let stubborn = self.random.chance(30);
+            self.flooding = (at, if stubborn { 12 } else { 1 });
+        }
+    }
+
+    fn flood_on(&mut self) {
+        let (at, left) = self.flooding;
+        if left == 0 || !self.clients[at].is_welcome() {
+            return;
+        }
+        self.flooding = (at, left - 1);
+        let client = &mut self.clients[at];
+        let class = self.random.below(1 + usize::from(CLASSES)) as u8;
+        for _ in 0..30 + self.random.below(60) {
+            let padding = LEAST + self.random.below(2_000);
+            client.say(class, false, padding, &mut self.oracle);
         }
     }
 
@@ -232,7 +277,7 @@ impl Cluster {
         };
         let members = self.members[group].iter().filter(|(by, _)| *by == at);
         let members = members.map(|(_, handle)| *handle);
-        let due = members.filter_map(|of| node.life(photinus_engine::handle::Handle(of)));
+        let due = members.filter_map(|of| node.life(Handle(of)));
         let message = self.oracle.tell_group(due.collect());
         self.trace.count("group messages");
         node.tell_group(group as u32, message);
@@ -300,6 +345,77 @@ impl Cluster {
             }
             for members in &mut self.members {
                 members.retain(|(by, _)| *by != at);
+            }
+        }
+    }
+
+    /// A session at its home, and a world node, which may be the same.
+    fn home(&mut self) -> Option<(usize, Handle, usize)> {
+        let free = |at: &usize| self.nodes[*at].as_ref().is_some_and(|of| !of.stuck);
+        let free: Vec<usize> = (0..self.nodes.len()).filter(free).collect();
+        let homes = |at: &usize| {
+            let homes = self.nodes[*at].as_ref().map(Node::homes);
+            let at = *at;
+            let homes = homes.unwrap_or_default().into_iter();
+            homes.map(move |of| (at, of))
+        };
+        let homes: Vec<_> = free.iter().flat_map(homes).collect();
+        let worlds = |at: &usize| self.roles[*at] != Role::Proxy;
+        let worlds: Vec<usize> = (0..self.roles.len()).filter(worlds).collect();
+        let to = self.random.pick(&worlds)?;
+        if homes.is_empty() {
+            return None;
+        }
+        let (at, handle) = homes[self.random.below(homes.len())];
+        Some((at, handle, to))
+    }
+
+    fn attach(&mut self) {
+        let class = 1 + self.random.below(usize::from(CLASSES)) as u8;
+        if let Some((at, handle, to)) = self.home() {
+            if let Some(node) = &mut self.nodes[at] {
+                node.attach(handle, class, &name(to), &mut self.oracle);
+                node.hand_over();
+            }
+        }
+    }
+
+    /// A home or an attachment is to go to another node.
+    fn move_on(&mut self) {
+        let Some((at, handle, to)) = self.home() else {
+            return;
+        };
+        if let Some(node) = &mut self.nodes[at] {
+            let slots = node.life(handle).map(|life| self.oracle.slots(life));
+            let slots = slots.unwrap_or_default();
+            if !slots.is_empty() {
+                let place = slots[self.random.below(slots.len())];
+                node.move_on(handle, place, &name(to), &mut self.oracle);
+                node.hand_over();
+            }
+        }
+    }
+
+    fn detach(&mut self) {
+        let Some((at, handle, _)) = self.home() else {
+            return;
+        };
+        if let Some(node) = &mut self.nodes[at] {
+            let slots = node.life(handle).map(|life| self.oracle.slots(life));
+            let slots = slots.unwrap_or_default();
+            if slots.len() > 1 {
+                let place = slots[1 + self.random.below(slots.len() - 1)];
+                node.leave(handle, place, &mut self.oracle);
+                node.hand_over();
+            }
+        }
+    }
+
+    fn save(&mut self) {
+        if let Some((at, handle, _)) = self.home() {
+            if let Some(node) = &mut self.nodes[at] {
+                node.save(handle);
+                node.hand_over();
             }
         }
     }
@@ -380,13 +496,24 @@ impl Cluster {
         }
     }
 
+    /// Whether one node keeps a link to the other: proxies to world nodes, and world nodes among themselves.
+    fn dials(&self, from: usize, to: usize) -> bool {
+        match (self.roles[from], self.roles[to]) {
+            (_, Role::Proxy) => false,
+            (Role::Proxy, _) => true,
+            (Role::World | Role::Both, Role::World | Role::Both) => from > to,
+        }
+    }
+
     fn start(&mut self, at: usize) {
         let own = name(at);
         note!(self.trace, "node starts", "{own}");
         self.generation += 1;
         let generation = self.generation;
-        let node = Node::new(&own, generation, &self.limits, &self.network, &self.trace);
-        for other in 0..at {
+        let seed = self.random.below(usize::MAX) as u64;
+        let role = (self.roles[at], generation);
+        let node = Node::new(&own, role, seed, &self.limits, &self.network, &self.trace);
+        for other in (0..self.roles.len()).filter(|other| self.dials(at, *other)) {
             node.dial(&name(other));
         }
         self.nodes[at] = Some(node);
@@ -397,7 +524,7 @@ impl Cluster {
 impl Cluster {
     /// Everything that can be done without time is done.
     fn turn(&mut self) {
-        loop {
+        for _ in 0..MOST_ROUNDS {
             for node in self.nodes.iter_mut().flatten() {
                 node.turn(self.now_ms);
             }
@@ -405,6 +532,7 @@ impl Cluster {
                 return;
             }
         }
+        panic!("nodes have something to do for ever, while no time passes");
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -457,7 +585,9 @@ impl Cluster {
     fn check_links(&mut self) {
         for (at, node) in self.nodes.iter().enumerate() {
             let links = node.as_ref().map(Node::links).unwrap_or_default();
-            for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            let linked = |other: &usize| self.dials(at, *other) || self.dials(*other, at);
+            let others: Vec<usize> = (0..self.nodes.len()).filter(linked).collect();
+            for other in others {
                 let other = name(other);
                 let to_it = links.iter().filter(|(peer, _)| *peer == other);
                 let numbers: Vec<u32> = to_it.map(|(_, number)| *number).collect();
@@ -469,7 +599,7 @@ impl Cluster {
 
     /// Everybody writes, reads and handles until nothing moves any more.
     fn settle(&mut self) {
-        loop {
+        for _ in 0..MOST_ROUNDS {
             self.turn();
             let mut moved = false;
             for node in self.nodes.iter_mut().flatten() {
@@ -486,6 +616,7 @@ impl Cluster {
                 return;
             }
         }
+        panic!("it never comes to rest");
     }
 
     fn clients_that(&self, hold: impl Fn(&Client) -> bool) -> Vec<usize> {
@@ -494,6 +625,11 @@ impl Cluster {
         clients.map(|(at, _)| at).collect()
     }
 }
+
+/// Without time nobody has more to say to each other than that.
+const MOST_ROUNDS: usize = 20_000;
+/// What the smallest message here is padded with.
+const LEAST: usize = 40;
 
 fn name(node: usize) -> String {
     format!("n{node}")

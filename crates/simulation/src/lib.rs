@@ -3,6 +3,7 @@
 //!
 //! `make simulate SEED=17` shows one seed, step by step; `make simulate SEEDS=5000` runs so many.
 
+mod app;
 mod client;
 mod cluster;
 mod lost;

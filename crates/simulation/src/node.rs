@@ -1,63 +1,67 @@
-//! One node: an engine, and the application on it, which takes the engine's inbox as the binding for Python
-//! does. It answers each packet with the packet's number, and knows how many of which session it has handled.
+//! One node: an engine, its listeners and links, and what must be true of it. The application on it is `app.rs`.
 
+use crate::app::{Session, GROUP_NAME, TOLD_NAME};
 use crate::client::{GROUP, ROUTES, TOLD};
-use crate::oracle::{Oracle, Owned};
-use crate::trace::{note, Trace};
-use crate::wire::{fixed, Numbered};
+use crate::oracle::Oracle;
+use crate::random::Random;
+use crate::trace::Trace;
 use photinus_engine::engine::Engine;
 use photinus_engine::handle::Handle;
-use photinus_engine::inbox::{Batch, Event, Item};
+use photinus_engine::homes::Homes;
+use photinus_engine::inbox::Batch;
 use photinus_engine::limits::{Limits, PACKET_OVERHEAD};
 use photinus_engine::memory::{MemoryConnection, Network};
-use photinus_engine::outbox::{Action, FormatSet, Marks, OutBatch, OutRoute, What, NO_NUMBER};
+use photinus_engine::outbox::{Action, OutBatch, NO_NUMBER};
 use photinus_engine::routes::Routes;
 use photinus_proto::bluenet::header::{Kind, Priority};
-use photinus_proto::codec;
 use photinus_proto::link::hello::{Identity, Roles};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Indices of the names of pushes.
-const TOLD_NAME: u32 = 0;
-const GROUP_NAME: u32 = 1;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Proxy,
+    World,
+    /// It holds clients, and is their home.
+    Both,
+}
 
 pub struct Node {
     pub name: String,
-    trace: Trace,
+    pub role: Role,
+    pub generation: u64,
+    pub(crate) trace: Trace,
+    pub(crate) random: Random,
     engine: Engine,
     url: String,
     limits: Limits,
     out: OutBatch,
     /// Taken from the engine, and not handled.
     inbox: VecDeque<Box<Batch>>,
-    sessions: BTreeMap<u32, Session>,
+    pub(crate) sessions: BTreeMap<u32, Session>,
     /// Ended sessions whose slots it has not let go of.
-    ended: Vec<Handle>,
+    pub(crate) ended: Vec<Handle>,
     /// When which slot was let go of, in milliseconds.
-    freed: BTreeMap<u32, u64>,
-    links: BTreeMap<u32, Linked>,
+    pub(crate) freed: BTreeMap<u32, u64>,
+    pub(crate) links: BTreeMap<u32, Linked>,
     /// Its Python does something else, and handles nothing.
     pub stuck: bool,
 }
 
 /// A link, as this end knows it.
-struct Linked {
-    peer: String,
+pub(crate) struct Linked {
+    pub peer: String,
+    pub generation: u64,
     /// Its number at the oracle, and the one of the other end once that has said something.
-    number: u32,
-    theirs: Option<u32>,
-}
-
-struct Session {
-    owned: Owned,
-    here: bool,
+    pub number: u32,
+    pub theirs: Option<u32>,
 }
 
 impl Node {
     /// Started for the so-many-th time.
     pub fn new(
         name: &str,
-        generation: u64,
+        (role, generation): (Role, u64),
+        seed: u64,
         limits: &Limits,
         network: &Network,
         trace: &Trace,
@@ -65,15 +69,25 @@ impl Node {
         let engine = Engine::memory_in(limits.clone(), network, name);
         let engine = engine.expect("an engine in memory needs nothing that can be missing");
         let mut routes = Routes::default();
-        for (index, name) in ROUTES.into_iter().enumerate() {
-            routes.add_name(name, index as u32);
+        if role != Role::Proxy {
+            for (class, name) in ROUTES.into_iter().enumerate() {
+                routes.add_name(class as u32, name, class as u32);
+            }
         }
         engine.set_routes(routes);
+        engine.set_homes(Homes {
+            here: role == Role::Both,
+            ..Homes::default()
+        });
         let identity = Identity {
             cluster: "simulated".to_owned(),
             node: name.to_owned(),
             generation,
-            roles: Roles::PROXY.with(Roles::WORLD),
+            roles: match role {
+                Role::Proxy => Roles::PROXY,
+                Role::World => Roles::WORLD,
+                Role::Both => Roles::PROXY.with(Roles::WORLD),
+            },
             schema: 0,
             secret: b"of the cluster".to_vec(),
         };
@@ -84,6 +98,9 @@ impl Node {
         }
         let mut node = Node {
             name: name.to_owned(),
+            role,
+            generation,
+            random: Random::new(seed),
             trace: trace.clone(),
             engine,
             url,
@@ -160,52 +177,6 @@ impl Node {
         }
     }
 
-    /// Sessions that it knows the owner of.
-    pub fn known(&self) -> Vec<Handle> {
-        let known = self
-            .sessions
-            .iter()
-            .filter(|(_, of)| of.owned.life.is_some());
-        known.map(|(handle, _)| Handle(*handle)).collect()
-    }
-
-    /// Tells a session the next, and so many bytes more.
-    pub fn tell(&mut self, to: Handle, padding: usize, oracle: &mut Oracle) {
-        let owned = self.sessions[&to.0].owned;
-        if let Some(told) = oracle.tell(owned) {
-            let what = What::Push(OutRoute::Named(TOLD_NAME));
-            let marks = Marks::NONE;
-            let mut body = told.encode();
-            body.resize(body.len() + padding, 0);
-            self.post(Action::Send { to, what, marks }, &body);
-        }
-    }
-
-    pub fn kick(&mut self, to: Handle) {
-        self.post(Action::Kick { to }, b"enough");
-    }
-
-    pub fn join(&mut self, group: u32, member: Handle, oracle: &mut Oracle) {
-        oracle.join(self.sessions[&member.0].owned, group);
-        self.post(Action::GroupAdd { group, member }, b"");
-    }
-
-    pub fn part(&mut self, group: u32, member: Handle) {
-        self.post(Action::GroupRemove { group, member }, b"");
-    }
-
-    pub fn tell_group(&mut self, group: u32, message: u32) {
-        let body = [group.to_be_bytes(), message.to_be_bytes()].concat();
-        let action = Action::GroupSend {
-            group,
-            but: Handle::NONE,
-            format: FormatSet::ANY,
-            route: OutRoute::Named(GROUP_NAME),
-            marks: Marks::NONE,
-        };
-        self.post(action, &body);
-    }
-
     /// Sends something over each of its links.
     pub fn mail(&mut self, priority: Priority, padding: usize, oracle: &mut Oracle) {
         let links: Vec<_> = self
@@ -233,10 +204,6 @@ impl Node {
     pub fn links(&self) -> Vec<(&str, u32)> {
         let links = self.links.values();
         links.map(|of| (of.peer.as_str(), of.number)).collect()
-    }
-
-    pub fn life(&self, handle: Handle) -> Option<u32> {
-        self.sessions.get(&handle.0)?.owned.life
     }
 
     pub fn has_work(&self) -> bool {
@@ -292,7 +259,7 @@ impl Node {
 }
 
 impl Node {
-    fn post(&mut self, action: Action, payload: &[u8]) {
+    pub(crate) fn post(&mut self, action: Action, payload: &[u8]) {
         self.out.push(action, payload);
     }
 
@@ -304,7 +271,12 @@ impl Node {
             let cost = run.bytes as usize + run.packets as usize * PACKET_OVERHEAD;
             *waiting.entry(run.handle.0).or_default() += cost;
         }
-        let most = self.limits.inbound_session_bytes + A_READ;
+        // What was sent before its proxy heard that it is enough, which is no more than a link keeps.
+        let on_its_way = match self.role {
+            Role::Both | Role::Proxy => 0,
+            Role::World => self.limits.link_kept_bytes,
+        };
+        let most = self.limits.inbound_session_bytes + A_READ + on_its_way;
         for (session, waits) in waiting {
             assert!(
                 waits <= most,
@@ -313,120 +285,11 @@ impl Node {
             );
         }
     }
-
-    /// `at_ms`: when it came.
-    fn see(&mut self, item: &Item, body: &[u8], at_ms: u64, oracle: &mut Oracle) {
-        let handle = item.handle;
-        match item.event {
-            Event::Opened => self.open(handle, at_ms),
-            Event::Packet(kind) => {
-                let packet = Numbered::decode(body);
-                let session = self.sessions.get_mut(&handle.0);
-                let session = session.unwrap_or_else(|| panic!("{packet:?} of no session"));
-                session.owned = oracle.handle(session.owned, packet);
-                self.trace.count("packets handled");
-                if kind == codec::Kind::Request {
-                    let what = What::Response { id: item.id };
-                    let to = handle;
-                    let marks = Marks::NONE;
-                    self.post(Action::Send { to, what, marks }, &packet.encode());
-                }
-            }
-            Event::Cut => {
-                let session = self.sessions.get_mut(&handle.0).expect("it is open");
-                assert!(std::mem::replace(&mut session.here, false), "cut twice");
-                self.trace.tell(format_args!(
-                    "{} {:#x} is cut, came at {at_ms}",
-                    self.name, handle.0
-                ));
-            }
-            Event::Resumed => {
-                let session = self.sessions.get_mut(&handle.0).expect("it is open");
-                assert!(!std::mem::replace(&mut session.here, true), "here twice");
-            }
-            Event::Closed => {
-                let session = self.sessions.remove(&handle.0).expect("it was open");
-                let reason = String::from_utf8_lossy(body);
-                let life = session.owned.life;
-                note!(
-                    self.trace,
-                    "session closed",
-                    "{} {:#x} of {life:?}: {reason}",
-                    self.name,
-                    handle.0
-                );
-                if let Some(life) = life {
-                    oracle.end(life, &reason);
-                }
-                self.ended.push(handle);
-            }
-            Event::Drained => {}
-            Event::LinkUp => {
-                let text = String::from_utf8_lossy(body);
-                let peer = text.split(' ').next().unwrap_or_default().to_owned();
-                let number = oracle.link();
-                note!(self.trace, "link up", "{} - {peer}", self.name);
-                let theirs = None;
-                let linked = Linked {
-                    peer,
-                    number,
-                    theirs,
-                };
-                let before = self.links.insert(handle.0, linked);
-                assert!(before.is_none(), "link {:#x} was up", handle.0);
-            }
-            Event::LinkLost => {
-                let linked = self.links.remove(&handle.0).expect("it was up");
-                let reason = String::from_utf8_lossy(body);
-                note!(
-                    self.trace,
-                    "link lost",
-                    "{} - {}: {reason}",
-                    self.name,
-                    linked.peer
-                );
-                self.trace.count(&format!("link lost: {reason}"));
-                assert!(LOSSES.contains(&&*reason), "a link was lost: {reason}");
-            }
-            Event::Frame => {
-                let linked = self.links.get_mut(&handle.0).expect("it is up");
-                let [theirs, number] = [0, 4].map(|at| fixed(&body[at..]));
-                let known = *linked.theirs.get_or_insert(theirs);
-                assert_eq!(known, theirs, "a frame of another link");
-                oracle.receive(theirs, (item.route >> 3 & 3) as u8, number);
-                self.trace.count("frames heard");
-            }
-        }
-    }
-
-    fn open(&mut self, handle: Handle, at_ms: u64) {
-        note!(
-            self.trace,
-            "session opened",
-            "{} {:#x}",
-            self.name,
-            handle.0
-        );
-        let owned = Owned::NEW;
-        let here = true;
-        let before = self.sessions.insert(handle.0, Session { owned, here });
-        assert!(before.is_none(), "{handle:?} was open");
-        let slot = handle.local();
-        let held = self.ended.iter().any(|of| of.local() == slot);
-        assert!(!held, "slot {slot} is used again before it was let go of");
-        if let Some(freed) = self.freed.get(&slot) {
-            let rested = at_ms - freed;
-            assert!(rested >= REST_MS, "slot {slot} has rested {rested} ms");
-        }
-    }
 }
 
-/// Why links are lost between nodes that do as they should.
-const LOSSES: [&str; 3] = ["silence", "restarted", "unknown-link"];
 const NS_A_MS: u64 = 1_000_000;
 /// What one read may bring beyond a budget: small packets cost more in the inbox than on the wire.
 const A_READ: usize =
     photinus_engine::limits::READ_BYTES / LEAST_FRAME * (LEAST_FRAME + PACKET_OVERHEAD);
 /// The smallest frame that a client sends here.
-const LEAST_FRAME: usize = 12;
-const REST_MS: u64 = photinus_engine::limits::QUARANTINE_MS;
+const LEAST_FRAME: usize = 50;

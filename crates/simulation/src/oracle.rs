@@ -2,7 +2,8 @@
 //! what is wrong with it.
 //!
 //! A *life* is one session as its client sees it, from its first welcome to its end. A *chain* is all that
-//! goes between it and one of its bindings (0 is the home), across all owners that this has had.
+//! goes between it and one of its bindings (0 is the home), across all owners that this has had. Attached anew, it is
+//! another chain.
 //!
 //! Held at each step:
 //! 1. What a client says in one chain is handled in order and at most once. It is handled exactly once up to
@@ -21,6 +22,10 @@ pub struct Oracle {
     trace: Trace,
     lives: Vec<Life>,
     messages: Vec<Message>,
+    /// Lives by the connection that they came over: its proxy, that one's generation, its number there.
+    connections: BTreeMap<(String, u64, u64), u32>,
+    asked: BTreeMap<u32, Asked>,
+    requests: u32,
     /// By link, as its sender counts them, and priority: how many frames it was given, and how many have come.
     mail: BTreeMap<(u32, u8), (u32, u32)>,
     links: u32,
@@ -35,6 +40,29 @@ struct Life {
     /// Why it is over.
     over: Option<String>,
     groups: BTreeSet<u32>,
+    /// By class.
+    attached: BTreeMap<u8, Attached>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attached {
+    chain: u8,
+    /// `None`: it was asked for, or is being left.
+    slot: Option<u8>,
+}
+
+/// What an owner has asked a proxy for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    life: u32,
+    what: Wish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    Attach { class: u8 },
+    Move,
+    Leave { class: u8 },
 }
 
 #[derive(Default)]
@@ -47,6 +75,9 @@ struct Chain {
     heard: u32,
     /// Owners that were lost, with whatever was on its way to and from them.
     gaps: u32,
+    class: u8,
+    /// It is left, or was refused or lost: what still goes there goes nowhere.
+    closed: bool,
 }
 
 /// What was sent to a group once.
@@ -55,6 +86,9 @@ struct Message {
     due: BTreeSet<u32>,
     got: BTreeSet<u32>,
 }
+
+/// A request's id holds its chain in four bits.
+const MOST_CHAINS: usize = 15;
 
 /// What an owner knows of a chain, and hands to the next owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +99,41 @@ pub struct Owned {
     /// The number that comes next; `None`: behind a gap.
     pub next: Option<u32>,
     pub handled: u32,
+    /// There is a gap before it, which the oracle does not know of, since it does not know whose.
+    untold_gap: bool,
 }
 
 impl Owned {
-    pub const NEW: Owned = Owned {
-        life: None,
-        chain: 0,
-        next: Some(0),
-        handled: 0,
-    };
+    /// Nothing was said yet.
+    pub fn new(life: Option<u32>, chain: u8) -> Owned {
+        Owned {
+            life,
+            chain,
+            next: Some(0),
+            handled: 0,
+            untold_gap: false,
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let life = self.life.unwrap_or(u32::MAX);
+        let next = self.next.unwrap_or(u32::MAX);
+        let numbers = [life, u32::from(self.chain), next, self.handled];
+        numbers.map(u32::to_be_bytes).concat()
+    }
+
+    /// `None`: it is none.
+    pub fn decode(state: &[u8]) -> Option<Owned> {
+        let number = |at: usize| Some(u32::from_be_bytes(*state.get(4 * at..)?.first_chunk()?));
+        let known = |value: u32| (value != u32::MAX).then_some(value);
+        Some(Owned {
+            life: known(number(0)?),
+            chain: number(1)? as u8,
+            next: known(number(2)?),
+            handled: number(3)?,
+            untold_gap: false,
+        })
+    }
 }
 
 /// What clients tell.
@@ -83,6 +143,9 @@ impl Oracle {
             trace,
             lives: Vec::new(),
             messages: Vec::new(),
+            connections: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            requests: 0,
             mail: BTreeMap::new(),
             links: 0,
         }
@@ -127,6 +190,38 @@ impl Oracle {
         panic!("a second answer, or one out of order: {to:?}");
     }
 
+    /// A request was refused: what it was for is not there.
+    pub fn hear_error(&mut self, by: u32, chain: u8, number: u32) {
+        let of = self.chain(by, chain);
+        let (lost, before) = (of.closed || of.gaps > 0, of.open.len());
+        of.open.retain(|open| *open != number);
+        assert!(
+            of.open.len() < before,
+            "a second answer to {number} in chain {chain}"
+        );
+        assert!(
+            lost,
+            "request {number} in chain {chain} of {by} was refused"
+        );
+    }
+
+    /// Where this life says things of a class to, if it is attached.
+    pub fn chain_of(&self, life: u32, class: u8) -> Option<u8> {
+        let attached = self.lives[life as usize].attached.get(&class)?;
+        attached.slot.map(|_| attached.chain)
+    }
+
+    /// The chain of what it is attached to of a class, or is to be.
+    pub fn attached(&self, life: u32, class: u8) -> Option<u8> {
+        let attached = self.lives[life as usize].attached.get(&class);
+        attached.map(|of| of.chain)
+    }
+
+    pub fn connect(&mut self, proxy: &str, generation: u64, number: u64, life: u32) {
+        let key = (proxy.to_owned(), generation, number);
+        self.connections.insert(key, life);
+    }
+
     pub fn hear_told(&mut self, by: u32, told: Numbered) {
         assert_eq!(told.life, by, "a push went astray: {told:?}");
         let whole = self.is_whole(by, told.chain);
@@ -161,6 +256,136 @@ impl Oracle {
 
 /// What applications tell.
 impl Oracle {
+    /// Whose session came over this connection (`memory:NUMBER`).
+    pub fn whose(&self, proxy: &str, generation: u64, address: &str) -> Option<u32> {
+        let number = address.strip_prefix("memory:")?.parse().ok()?;
+        let key = (proxy.to_owned(), generation, number);
+        self.connections.get(&key).copied()
+    }
+
+    /// An owner gets a session with this of it, whole or behind a gap.
+    pub fn arrive(&mut self, owned: Owned, gap: bool) -> Owned {
+        let Some(life) = owned.life else {
+            return Owned {
+                next: owned.next.filter(|_| !gap),
+                untold_gap: owned.untold_gap || gap,
+                ..owned
+            };
+        };
+        let chain = self.chain(life, owned.chain);
+        if gap {
+            chain.gaps += 1;
+            let next = None;
+            return Owned { next, ..owned };
+        }
+        if chain.gaps == 0 && owned.next.is_some() {
+            let handled = chain.handled.len() as u32;
+            assert_eq!(
+                owned.handled, handled,
+                "the state of {owned:?} is not the last"
+            );
+        }
+        owned
+    }
+
+    /// A packet of a class that the session is not attached to.
+    pub fn handle_unrouted(&mut self, owned: Owned, class: u8) {
+        let Some(life) = owned.life else { return };
+        let life = &self.lives[life as usize];
+        let closed = life.chains.iter().any(|of| of.class == class && of.closed);
+        assert!(
+            closed || life.chains[0].gaps > 0,
+            "a packet of class {class} came to the home, and nothing was left or lost"
+        );
+    }
+
+    /// Something is asked for; its number.
+    pub fn ask(&mut self, life: u32, what: Wish) -> u32 {
+        self.requests += 1;
+        let of = &mut self.lives[life as usize];
+        match what {
+            Wish::Attach { class } => {
+                of.chains.push(Chain {
+                    class,
+                    ..Chain::default()
+                });
+                let chain = of.chains.len() as u8 - 1;
+                let slot = None;
+                of.attached.insert(class, Attached { chain, slot });
+            }
+            Wish::Leave { class } => {
+                if let Some(attached) = of.attached.get_mut(&class) {
+                    attached.slot = None;
+                    of.chains[usize::from(attached.chain)].closed = true;
+                }
+            }
+            Wish::Move => {}
+        }
+        self.asked.insert(self.requests, Asked { life, what });
+        self.requests
+    }
+
+    /// What was asked for was done, or was not; 0: an attachment was lost. What that was.
+    pub fn done(
+        &mut self,
+        life: Option<u32>,
+        request: u32,
+        slot: u8,
+        reason: &str,
+    ) -> &'static str {
+        if request == 0 {
+            let Some(life) = life else { return "loss" };
+            let of = &mut self.lives[life as usize];
+            let lost = of.attached.iter().find(|(_, of)| of.slot == Some(slot));
+            if let Some((&class, &Attached { chain, .. })) = lost {
+                of.attached.remove(&class);
+                let chain = &mut of.chains[usize::from(chain)];
+                (chain.closed, chain.gaps) = (true, chain.gaps + 1);
+            }
+            return "loss";
+        }
+        let asked = self.asked.remove(&request);
+        let Asked { life: of, what } =
+            asked.unwrap_or_else(|| panic!("nobody asked for {request}"));
+        assert!(
+            life.is_none_or(|life| life == of),
+            "an answer went astray: {request}"
+        );
+        let of = &mut self.lives[of as usize];
+        match what {
+            Wish::Attach { class } if reason.is_empty() => {
+                if let Some(attached) = of.attached.get_mut(&class) {
+                    attached.slot = Some(slot);
+                }
+                "attach"
+            }
+            Wish::Attach { class } => {
+                if let Some(attached) = of.attached.remove(&class) {
+                    of.chains[usize::from(attached.chain)].closed = true;
+                }
+                "attach"
+            }
+            Wish::Leave { class } => {
+                of.attached.remove(&class);
+                "leave"
+            }
+            Wish::Move => "move",
+        }
+    }
+
+    /// Places that something is bound in, with its class: the home, and what it is attached to.
+    pub fn slots(&self, life: u32) -> Vec<(u8, u8)> {
+        let attached = self.lives[life as usize].attached.iter();
+        let attached = attached.filter_map(|(class, of)| Some((of.slot?, *class)));
+        std::iter::once((0, 0)).chain(attached).collect()
+    }
+
+    /// Whether it may be attached to something of this class.
+    pub fn is_free(&self, life: u32, class: u8) -> bool {
+        let life = &self.lives[life as usize];
+        !life.attached.contains_key(&class) && life.chains.len() < MOST_CHAINS
+    }
+
     /// A packet comes to its owner. What the owner knows from here on.
     pub fn handle(&mut self, owned: Owned, packet: Numbered) -> Owned {
         let Owned { life, next, .. } = owned;
@@ -174,6 +399,7 @@ impl Oracle {
             owned.chain
         );
         let chain = self.chain(packet.life, packet.chain);
+        chain.gaps += u32::from(owned.untold_gap);
         assert!(packet.number < chain.said, "nobody said {packet:?}");
         let first = chain.handled.insert(packet.number);
         assert!(first, "{packet:?} is handled twice");
@@ -185,6 +411,7 @@ impl Oracle {
             chain: packet.chain,
             next: Some(packet.number + 1),
             handled: owned.handled + 1,
+            untold_gap: false,
         }
     }
 
@@ -212,11 +439,6 @@ impl Oracle {
         let got = BTreeSet::new();
         self.messages.push(Message { due, got });
         self.messages.len() as u32 - 1
-    }
-
-    /// A new owner was told that the old one was lost.
-    pub fn mind_gap(&mut self, life: u32, chain: u8) {
-        self.chain(life, chain).gaps += 1;
     }
 }
 
@@ -264,7 +486,8 @@ impl Oracle {
     /// Nothing of what this chain carried may be lost.
     fn is_whole(&self, life: u32, chain: u8) -> bool {
         let life = &self.lives[life as usize];
-        !life.gap && life.chains[usize::from(chain)].gaps == 0
+        let chain = &life.chains[usize::from(chain)];
+        !life.gap && chain.gaps == 0 && !chain.closed
     }
 
     /// All faults are healed, all time has passed: everything that was to come has come.
@@ -294,7 +517,8 @@ impl Oracle {
         for (number, message) in self.messages.iter().enumerate() {
             for due in &message.due {
                 let life = &self.lives[*due as usize];
-                let lost = life.over.is_some() || life.gap || life.chains[0].gaps > 0;
+                let lost = life.chains.iter().any(|of| of.gaps > 0 || of.closed);
+                let lost = lost || life.over.is_some() || life.gap;
                 assert!(
                     lost || message.got.contains(due),
                     "message {number} to a group never came to life {due}"
