@@ -78,8 +78,13 @@ impl<B: Back> Reactor<B> {
                 address: text,
             },
         };
+        let mut told = Vec::new();
         for (tag, place) in owners.into_iter().filter(|(_, of)| !of.is_here()) {
-            self.say_to_owner(handle, place, tag, control);
+            // Once to each node, however much of the session is there.
+            if !told.contains(&place.link) {
+                told.push(place.link);
+                self.say_to_owner(handle, place, tag, control);
+            }
         }
     }
 
