@@ -12,7 +12,7 @@ use photinus_engine::limits::QUARANTINE_MS;
 use photinus_engine::outbox::{Action, FormatSet, Marks, OutRoute, Owner, What};
 use photinus_proto::bluenet::control::Tag;
 use photinus_proto::codec::Kind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Indices of the names of pushes.
 pub const TOLD_NAME: u32 = 0;
@@ -32,6 +32,8 @@ pub struct Session {
     bound: BTreeMap<u32, Bound>,
     /// Its client has a connection, as far as that was told.
     here: Option<bool>,
+    /// Targets at which it was refused: what follows its arrival there is lost, which the next owner is told.
+    refused: BTreeSet<u32>,
 }
 
 struct Bound {
@@ -224,7 +226,13 @@ impl Node {
             Event::Packet(kind) => self.hear(item, kind, body, oracle),
             Event::Cut => {
                 let session = self.sessions.get_mut(&handle.0).expect("it is open");
-                assert_ne!(session.here.replace(false), Some(false), "cut twice");
+                assert_ne!(
+                    session.here.replace(false),
+                    Some(false),
+                    "{} {:#x}: cut twice",
+                    self.name,
+                    handle.0
+                );
             }
             Event::Resumed => {
                 let session = self.sessions.get_mut(&handle.0).expect("it is open");
@@ -294,6 +302,7 @@ impl Node {
         let session = Session {
             bound: BTreeMap::new(),
             here: None,
+            refused: BTreeSet::new(),
         };
         let before = self.sessions.insert(handle.0, session);
         assert!(before.is_none(), "{handle:?} was open");
@@ -315,6 +324,9 @@ impl Node {
         let same = !matches!(lives, (Some(one), Some(other)) if one != other);
         assert!(same, "a session that was another's: {lives:?}");
         let left = false;
+        session.refused.remove(&target);
+        // While it was another's, only that one was told.
+        session.here = None;
         session.bound.insert(target, Bound { owned, tag, left });
     }
 
@@ -356,6 +368,7 @@ impl Node {
             self.trace.count("arrivals refused");
             let session = self.sessions.get_mut(&handle.0).expect("it is here");
             session.bound.remove(&target);
+            session.refused.insert(target);
             return self.own(handle, Owner::Refused { tag }, b"not now");
         };
         let owned = oracle.arrive(owned, gap);
@@ -397,6 +410,9 @@ impl Node {
             return;
         }
         let packet = Numbered::decode(body);
+        if session.refused.contains(&item.number) {
+            return self.trace.count("packets behind a refused arrival");
+        }
         let bound = session.bound.get_mut(&item.number);
         let bound = bound.unwrap_or_else(|| panic!("{packet:?} to nothing that it is bound to"));
         assert!(!bound.left, "{packet:?} behind the fence");
