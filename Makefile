@@ -19,6 +19,7 @@ RUST := $(shell find crates -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.loc
 LOCKED := $(if $(CI),--locked)
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 SECONDS ?= 30
+SEEDS ?= 200
 ROW ?= *
 CASES ?= all
 # The oldest that Rust's own library runs on (glibc 2.17): every Linux that still gets updates.
@@ -90,6 +91,9 @@ conformance: setup ## Autobahn's tests of WebSocket, all or [CASES=quick] withou
 	@$(if $(PYTHON2),$(MAKE) --no-print-directory build/autobahn/.packages,$(call skipped,no Python 2.7 for Autobahn: pyenv install 2.7.18))
 	$(if $(PYTHON2),.venv/bin/python -m tests.conformance build/autobahn/bin/wstest --cases $(CASES))
 
+simulate: tools ## clusters in one process against a model: [SEEDS=200] of them, or one [SEED=17] step by step
+	@cargo run --quiet -p photinus-simulation $(LOCKED) -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 bench: setup $(BOTS) ## the benchmarks [ROW=glob]: one table, and build/bench.json
 	.venv/bin/python -m bench --bots $(BOTS) --row '$(ROW)'
 
@@ -106,7 +110,7 @@ wheels: build/venv-wheels/.packages tools ## manylinux wheels for each Python at
 
 setup: .venv/.engine ## .venv with the optimised engine in it
 
-.PHONY: help demo test conformance bench plots wheels setup clients playground lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
+.PHONY: help demo test conformance simulate bench plots wheels setup clients playground lint fmt fuzz clean tools test-rust test-loom test-client test-others test-websocket
 
 test-rust: export PYO3_PYTHON := $(abspath .venv/bin/python)
 test-rust: tools
@@ -159,6 +163,7 @@ lint: setup .venv/.lint tools ## every linter and type checker
 	@$(call client,lint)
 	@$(call free,photinus-proto,pyo3|mio|tokio)
 	@$(call free,photinus-engine,pyo3|tokio)
+	@! cargo tree --quiet -p photinus-native --edges normal,features $(LOCKED) | grep -w planted || { echo "planted faults must not be shipped"; exit 1; }
 
 # $(call free,CRATE,NAMES): CRATE depends on none of NAMES, however far down. What has no sockets or no Python stays so.
 free = tree=$$(cargo tree --quiet -p $(1) --edges normal --prefix none $(LOCKED)); \

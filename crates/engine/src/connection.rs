@@ -31,6 +31,8 @@ pub struct Connection<S> {
     pub queued: bool,
     /// In the list of connections that wait until there is room in the inbox.
     pub held_back: bool,
+    /// Nor because the link that its next packet goes over is crowded.
+    pub waits_for_link: bool,
     /// A frame's deadline is running.
     pub frame_clock: bool,
     /// When the frame of which we hold a part was begun, in milliseconds; 0: we hold none.
@@ -124,6 +126,7 @@ impl<S> Connection<S> {
             blocked: false,
             queued: false,
             held_back: false,
+            waits_for_link: false,
             frame_clock: false,
             frame_since: 0,
             heard: now,

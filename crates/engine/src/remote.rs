@@ -70,7 +70,10 @@ impl Remote {
     /// It was not taken, and is gone; or it was not let go, and comes back under another tag.
     pub fn refuse(&mut self, tag: Tag) {
         let arriving = |of: &Bound| of.tag == tag && of.stage == Stage::Arriving;
-        self.bindings.retain(|of| !arriving(of));
+        if self.bindings.iter().any(arriving) {
+            // With it goes what it had left with: that came back, and was not taken.
+            self.bindings.retain(|of| of.tag.slot() != tag.slot());
+        }
         self.leave(tag);
     }
 

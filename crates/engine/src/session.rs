@@ -14,6 +14,7 @@ use crate::outbox::{Marks, OutRoute, What};
 use crate::rate::Spent;
 use crate::remote::Remote;
 use crate::resumable::Resumable;
+use photinus_proto::planted::{is_planted, Planted};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -198,7 +199,9 @@ impl Sessions {
 
     /// A new session; `None` when all slots are taken or rest.
     pub fn open(&mut self, connection: u32, listener: u16, now_ms: u64) -> Option<Handle> {
-        let rested = |&(_, since): &(u32, u64)| now_ms.saturating_sub(since) >= QUARANTINE_MS;
+        let rested = |&(_, since): &(u32, u64)| {
+            now_ms.saturating_sub(since) >= QUARANTINE_MS || is_planted(Planted::EarlySlot)
+        };
         let local = if self.resting.front().is_some_and(rested) {
             self.resting.pop_front()?.0
         } else if self.table.len() < SLOTS_A_REACTOR {

@@ -16,6 +16,7 @@ pub mod error;
 mod json;
 pub mod link;
 mod number;
+pub mod planted;
 pub mod proxy_header;
 pub mod resume;
 pub mod websocket;

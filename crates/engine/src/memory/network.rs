@@ -1,7 +1,7 @@
 //! Where the nodes of a cluster meet: one clock, addresses, and roads between the nodes that a test can make
 //! long, close, or break. Everything happens when a call or the clock says so, and in the same order each time.
 
-use super::pipe::{Direction, End, Flight, Pipe, Place};
+use super::pipe::{Direction, End, Flight, Pipe, Place, PIPE_BYTES};
 use crate::lock::lock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -51,6 +51,8 @@ struct Road {
     delay: u64,
     frozen: bool,
     refused: bool,
+    /// How much pipes hold; 0: as much as usual.
+    narrow: usize,
 }
 
 /// What went one way between two nodes over one connection that was cut, if the network records it.
@@ -111,6 +113,12 @@ impl Network {
     /// New connections from one to the other are refused. Those that are there stay.
     pub fn refuse(&self, from: &str, to: &str, refused: bool) {
         self.lock().road_mut(from, to).refused = refused;
+    }
+
+    /// Pipes hold so many bytes that way: what is longer arrives in pieces, one when the one before was read. 0: as
+    /// many as usual.
+    pub fn narrow(&self, from: &str, to: &str, bytes: usize) {
+        self.lock().road_mut(from, to).narrow = bytes;
     }
 
     /// Every connection between the two breaks: both ends see a reset, and what was not read is lost.
@@ -287,6 +295,8 @@ impl Net {
 
     pub fn write(&mut self, place: Place, bytes: &[u8]) -> io::Result<usize> {
         let recording = self.recording;
+        let pipe = self.pipes.get(&place.pipe);
+        let narrow = pipe.map_or(0, |pipe| self.road(pipe, 1 - place.side).narrow);
         let pipe = self.pipes.get_mut(&place.pipe);
         let pipe = pipe.ok_or(io::ErrorKind::ConnectionReset)?;
         let end = &pipe.ends[place.side];
@@ -298,7 +308,8 @@ impl Net {
         }
         let direction = &mut pipe.to[1 - place.side];
         let count = match end.open {
-            true => bytes.len().min(direction.room()),
+            true if narrow > 0 => bytes.len().min(direction.room_of(narrow)),
+            true => bytes.len().min(direction.room_of(PIPE_BYTES)),
             false => 0,
         };
         if count == 0 && !bytes.is_empty() {

@@ -99,8 +99,9 @@ impl Direction {
         Some(count)
     }
 
-    pub fn room(&self) -> usize {
-        PIPE_BYTES.saturating_sub(self.arrived.len() + self.in_flight)
+    /// In a pipe that holds so much.
+    pub fn room_of(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.arrived.len() + self.in_flight)
     }
 
     /// Behind everything that is on its way already, however the delay has changed since.

@@ -14,6 +14,7 @@ use photinus_proto::binding::{Action, Binding, MAX_STATE};
 use photinus_proto::bluenet::control::{Control, Tag};
 use photinus_proto::bluenet::header::{Header, Kind, Priority};
 use photinus_proto::error::WireError;
+use photinus_proto::planted::{is_planted, Planted};
 
 /// What a home is told of an attachment that it did not ask about: nobody has it any more.
 const UNASKED: u32 = 0;
@@ -78,8 +79,13 @@ impl<B: Back> Reactor<B> {
                 address: text,
             },
         };
+        let mut told = Vec::new();
         for (tag, place) in owners.into_iter().filter(|(_, of)| !of.is_here()) {
-            self.say_to_owner(handle, place, tag, control);
+            // Once to each node, however much of the session is there.
+            if !told.contains(&place.link) {
+                told.push(place.link);
+                self.say_to_owner(handle, place, tag, control);
+            }
         }
     }
 
@@ -117,6 +123,10 @@ impl<B: Back> Reactor<B> {
         tag: Tag,
         control: Control<'_>,
     ) -> Result<(), WireError> {
+        if control == Control::Xon {
+            self.hear_xon(link, session);
+            return Ok(());
+        }
         let epoch = tag.epoch();
         let bindings = self
             .sessions
@@ -207,18 +217,31 @@ impl<B: Back> Reactor<B> {
             }
             Control::GroupAdd { group } => self.join_group(link, group, session),
             Control::GroupRemove { group } => self.leave_group(link, group, session),
-            Control::Xoff | Control::Xon => {
-                let full = control == Control::Xoff;
-                if let Some(bindings) = self.bindings(session) {
-                    bindings.set_full(slot, full);
-                }
-                if !full {
-                    self.read_bound_again(session);
+            Control::Xoff => {
+                let ignored = is_planted(Planted::IgnoredXoff);
+                if let Some(bindings) = self.bindings(session).filter(|_| !ignored) {
+                    bindings.set_full(slot, true);
                 }
             }
             _ => return Err(WireError::BadFrame),
         }
         Ok(())
+    }
+
+    /// A node has room for a session again. It has one budget for all that it owns of it, and may have said that it is
+    /// used up for another place than this, or under an earlier epoch.
+    fn hear_xon(&mut self, link: Handle, session: Handle) {
+        if let Some(bindings) = self.bindings(session) {
+            let there: Vec<u8> = bindings
+                .places()
+                .filter(|(_, place)| place.link == link)
+                .map(|(slot, _)| slot)
+                .collect();
+            for slot in there {
+                bindings.set_full(slot, false);
+            }
+        }
+        self.read_bound_again(session);
     }
 
     /// What an owner was sent it does not know: it has lost what it had.

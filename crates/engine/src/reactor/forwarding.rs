@@ -372,9 +372,10 @@ impl<B: Back> Reactor<B> {
 
     /// Its client is read again when there is room in this link.
     fn wait_for_link(&mut self, at: u32, link: u32) {
-        let Some(Some(connection)) = self.connections.get(at as usize) else {
+        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
         };
+        connection.waits_for_link = true;
         let entry = (at, connection.serial);
         if let Some(neighbour) = self.neighbours.at_mut(link) {
             if !neighbour.waiting.contains(&entry) {
@@ -406,6 +407,7 @@ impl<B: Back> Reactor<B> {
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             // It may have been told of while it was not read.
             connection.readable = true;
+            connection.waits_for_link = false;
         }
         self.read_soon(at);
     }

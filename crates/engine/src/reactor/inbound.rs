@@ -186,7 +186,7 @@ impl<B: Back> Reactor<B> {
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return false;
         };
-        if !connection.readable {
+        if !connection.readable || connection.waits_for_link {
             return false;
         }
         if self.unhandled >= self.limits.inbound_total_bytes {
@@ -243,7 +243,7 @@ impl<B: Back> Reactor<B> {
         let mut tail = end;
         let session = self.sessions.live(handle);
         let owned_elsewhere = session.is_some_and(|of| of.bindings.is_some());
-        let (mut counted, mut inflated, mut left, mut held) = (0, 0, false, false);
+        let (mut counted, mut inflated, mut left, mut again) = (0, 0, false, false);
         let ended = loop {
             let step = protocol.decode(&mut peer, &self.batch.arena[from..end], &mut self.reply);
             frames += u64::from(!matches!(step, Ok(Decoded::Incomplete { .. })));
@@ -261,7 +261,7 @@ impl<B: Back> Reactor<B> {
                         let so_far = (from - begin + tail - end) as u32;
                         if !self.may_inflate(handle, cost(run.packets, so_far)) {
                             frames -= 1; // it comes again
-                            held = true;
+                            again = true;
                             break Ok(0);
                         }
                         let body = from + packet.body.start..from + packet.body.end;
@@ -282,9 +282,9 @@ impl<B: Back> Reactor<B> {
                                 continue;
                             }
                             Forwarded::Held => {
-                                frames -= 1; // it comes again
+                                // It comes again when whatever holds it says so, and not before.
+                                frames -= 1;
                                 inflated = 0;
-                                held = true;
                                 break Ok(0);
                             }
                         },
@@ -380,12 +380,13 @@ impl<B: Back> Reactor<B> {
             return;
         };
         connection.peer = peer;
-        if connection.acquaintance.is_some() {
-            self.count_frames(at, counted, (from - begin) as u32);
-        }
         if left {
+            // Before anything is written to it: whoever has left may be gone, and then that would be a cut.
             self.make_final(handle);
             return self.close(at, By::Client, "left");
+        }
+        if connection.acquaintance.is_some() {
+            self.count_frames(at, counted, (from - begin) as u32);
         }
         let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
             return;
@@ -402,7 +403,7 @@ impl<B: Back> Reactor<B> {
                         connection.partial.extend_from_slice(left);
                     }
                 }
-                if held && !self.is_held(handle) {
+                if again && !self.is_held(handle) {
                     self.read_held_again(at);
                 }
                 self.watch_frame(at, from > begin);

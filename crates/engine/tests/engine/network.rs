@@ -109,6 +109,21 @@ fn a_dialled_connection_can_be_used_when_both_ways_were_gone() {
 }
 
 #[test]
+fn on_a_narrow_road_it_comes_in_pieces() {
+    let mut two = Two::new();
+    let (mut from, mut to) = two.connected();
+    two.network.narrow("a", "b", 3);
+    two.network.delay("a", "b", 10);
+    assert_eq!(from.write(b"pieces").unwrap(), 3);
+    let full = from.write(b"ces").unwrap_err().kind();
+    assert_eq!(full, ErrorKind::WouldBlock, "until the first is read");
+    two.network.set_now(10);
+    assert_eq!(read(&mut to).unwrap(), b"pie");
+    assert_eq!(told(&mut two.a), [Source::Connection(7)]);
+    assert_eq!(from.write(b"ces").unwrap(), 3);
+}
+
+#[test]
 fn who_is_refused_is_told() {
     let mut two = Two::new();
     let kind = |dialled: std::io::Result<MemoryStream>| dialled.err().map(|of| of.kind());

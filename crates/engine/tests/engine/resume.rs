@@ -87,6 +87,19 @@ fn what_was_lost_on_the_way_comes_again_in_both_directions() {
 }
 
 #[test]
+fn who_leaves_behind_many_frames_and_is_gone_has_left() {
+    let mut world = world(Limits::default());
+    let (mut player, handle) = join(&mut world);
+    player.say(300); // more than are received without an acknowledgement, which nobody reads any more
+    player.leave();
+    let seen = world.drain();
+    assert_eq!(said(&seen).len(), 300);
+    assert_eq!(seen.last().unwrap().end(), Some((By::Client, "left")));
+    assert_eq!(seen.last().unwrap().handle, handle);
+    world.assert_at_rest();
+}
+
+#[test]
 fn half_a_frame_was_never_received() {
     let mut world = world(Limits::default());
     let (mut player, _) = join(&mut world);

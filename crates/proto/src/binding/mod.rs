@@ -20,6 +20,7 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 
+use crate::planted::{is_planted, Planted};
 pub use owner::{Answer, Owner};
 pub use proxy::{Action, Binding, Reason};
 
@@ -36,6 +37,9 @@ pub const MAX_STATE: usize = 64 * 1024;
 const EPOCHS: u16 = 1 << 12;
 
 fn after(epoch: u16) -> u16 {
+    if is_planted(Planted::MissedEpoch) {
+        return epoch;
+    }
     (epoch + 1) % EPOCHS
 }
 

@@ -22,6 +22,7 @@
 //! is carried out in its order, at once. At the end [`close`](Binding::close).
 
 use super::{after, before, MAX_STATE, STEP_MS};
+use crate::planted::{is_planted, Planted};
 use std::sync::Arc;
 
 /// `T` names an owner: a link, and whom of that node. What comes after a lost link has another name.
@@ -246,6 +247,10 @@ impl<T: Copy + Eq> Binding<T> {
                 origin: Origin::Same { .. },
                 ..
             } if at == to => actions.push(Action::Moved { at, epoch }),
+            Stage::Steady { at: from } if is_planted(Planted::SkippedFence) => {
+                let (origin, state) = (Origin::Alive(from), Some(Arc::default()));
+                self.arrive(to, origin, state, false, now_ms, actions);
+            }
             Stage::Steady { at: from } => {
                 self.stage = Stage::Leaving {
                     from,
