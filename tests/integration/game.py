@@ -17,6 +17,8 @@ from photinus import App, Closed, Routes, Session
 from photinus.scope import current
 
 WRITE_SECONDS = 0.03
+TICK_SECONDS = 0.01
+UNKNOWN = -1
 
 
 class Ask(Struct):
@@ -30,10 +32,18 @@ class Answer(Struct):
     """So many of this session's, since it came to this node."""
 
 
+class Tick(Struct):
+    """What nobody has asked for."""
+
+    number: int
+    node: str
+
+
 class Counted(Struct):
     last: int = 0
-    """The number that was handled last; below 0: it is not known here."""
+    """The number that was handled last."""
     handled: int = 0
+    ticks: int = 0
 
 
 class Seen(Struct):
@@ -45,6 +55,8 @@ class Seen(Struct):
     """By whom sessions were ended, and for what reason."""
     faults: list[str] = []
     """Numbers that did not come in their order."""
+    rehomed: int = 0
+    """Sessions that came from a node that was lost."""
 
     def links(self, node: str) -> list[dict[str, Any]]:
         """Its links to and from that node."""
@@ -57,24 +69,33 @@ class Seen(Struct):
 routes = Routes()
 app = App("numbers", routes=[routes])
 seen = Seen(process=os.getpid())
+here: set[Session[Counted]] = set()
+"""Those whose home this node is."""
 
 
 @routes.opened
 def opened(session: Session[Counted]) -> None:
     session.data = Counted()
+    here.add(session)
+
+
+@routes.rehomed
+def rehomed(session: Session[Counted]) -> None:
+    seen.rehomed += 1
+    # What was handled since the data was kept is not known here.
+    session.data = Counted(UNKNOWN)
+    here.add(session)
 
 
 @routes.closed
 def closed(session: Session, why: Closed) -> None:
+    here.discard(session)
     seen.ends.append((why.by, why.reason))
 
 
 def handle(session: Session[Counted], msg: Ask) -> Answer:
-    # Of one that has a new home it is not known what was handled at the old one.
-    counted: Counted | None = session.data
-    if counted is None:
-        counted = session.data = Counted(-1)
-    if counted.last >= 0 and msg.number != counted.last + 1:
+    counted = session.data
+    if counted.last != UNKNOWN and msg.number != counted.last + 1:
         seen.faults.append(f"session {session.id}: {msg.number} behind {counted.last}")
     counted.last = msg.number
     counted.handled += 1
@@ -93,6 +114,14 @@ def ask_without_a_name(session: Session[Counted], msg: Ask) -> Answer:
     return handle(session, msg)
 
 
+def tick() -> None:
+    for session in here:
+        # Who has asked for something listens. There are no names in the other protocol.
+        if session.data.handled and session.protocol == "photinus":
+            session.data.ticks += 1
+            session.send("tick", Tick(session.data.ticks, current().name))
+
+
 def write() -> None:
     folder = Path(os.environ["GAME_FOLDER"])
     seen.statistics = app.statistics()
@@ -102,4 +131,5 @@ def write() -> None:
     new.replace(folder / f"{current().name}.json")
 
 
+app.every(TICK_SECONDS, tick)
 app.every(WRITE_SECONDS, write)

@@ -11,7 +11,7 @@ import msgspec
 
 from photinus.client import Change, Client, connect
 from photinus.errors import RequestTimeout
-from tests.integration.game import Answer, Ask
+from tests.integration.game import Answer, Ask, Tick
 from tests.integration.realm import Realm, until
 
 # Between two requests of one player.
@@ -72,28 +72,31 @@ class Player(ABC):
 
 
 class PhotinusPlayer(Player):
-    """photinus.client, which is pushed each answer, too."""
+    """photinus.client, which is pushed each answer, too, and ticks that it has not asked for."""
 
     def __init__(self, client: Client, changes: list[Change]) -> None:
         super().__init__()
         self.pushed: list[Answer] = []
+        self.ticks: list[Tick] = []
         self.lost: list[int] = []
         """Requests without an answer."""
         self._changes = changes
         self._client = client
         self._pushes = client.subscribe("asked", Answer)
+        self._ticking = client.subscribe("tick", Tick)
 
     async def _play(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(self._listen())
+            listening = [tasks.create_task(self._listen()), tasks.create_task(self._hear_ticks())]
             async with asyncio.TaskGroup() as asking:
                 while self._going:
                     self.sent += 1
                     asking.create_task(self._ask(self.sent))
                     await asyncio.sleep(PACE_SECONDS)
             # The last push was in front of the last answer.
-            await until(lambda: not self.answers or self.pushed[-1:] >= self.answers[-1:], self.told)
-            listening.cancel()
+            await until(lambda: self.pushed[-1:] == self.answers[-1:], self.told)
+            for each in listening:
+                each.cancel()
 
     def check(self, *, lost: bool = False) -> None:
         super().check(lost=lost)
@@ -103,6 +106,11 @@ class PhotinusPlayer(Player):
         if not lost:
             assert not self.lost
             assert self.pushed == self.answers
+        # Each home counts anew, and whoever was lost is not heard of again.
+        nodes = list(dict.fromkeys(tick.node for tick in self.ticks))
+        assert len(nodes) == 1 or lost
+        expected = [(number, node) for node in nodes for number in range(1, 1 + self._count(node))]
+        assert [(tick.number, tick.node) for tick in self.ticks] == expected
 
     async def _ask(self, number: int) -> None:
         try:
@@ -113,6 +121,13 @@ class PhotinusPlayer(Player):
     async def _listen(self) -> None:
         async for answer in self._pushes:
             self.pushed.append(answer)
+
+    async def _hear_ticks(self) -> None:
+        async for tick in self._ticking:
+            self.ticks.append(tick)
+
+    def _count(self, node: str) -> int:
+        return sum(tick.node == node for tick in self.ticks)
 
 
 class LengthPlayer(Player):

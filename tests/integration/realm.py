@@ -26,6 +26,8 @@ PROXY, WORLDS = "proxy", ("world-1", "world-2")
 # Each machine has its own, so they may all be the same.
 LINK_PORT, PHOTINUS_PORT, LENGTH_PORT = 7801, 7000, 7001
 PORTS = (PHOTINUS_PORT, LENGTH_PORT)
+# A proxy dials each world node from each of its reactors: the one that the loop leads, and the one beside it.
+LINKS = 2
 
 CONFIG = """
 [node]
@@ -127,7 +129,7 @@ class Realm:
 
 def linked(world: Node) -> bool:
     links = world.seen().links(PROXY)
-    return bool(links) and all(link["connected"] for link in links)
+    return len(links) == LINKS and all(link["connected"] for link in links)
 
 
 @asynccontextmanager

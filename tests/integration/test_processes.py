@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import trustme
 
 from tests.integration.game import Seen
 from tests.integration.players import Player, playing
-from tests.integration.realm import PROXY, WORLDS, Node, Realm, linked, realm
+from tests.integration.realm import PROXY, WORLDS, Realm, realm
 
 # Shorter than the 3 s of silence after which a node is lost (limits.link_silence_ms).
 SHORT_SECONDS = 1.0
@@ -47,8 +47,27 @@ def both(players: Iterable[Player]) -> dict[str, list[Player]]:
 
 
 
-async def test_both_world_nodes_serve(tmp_path: Path) -> None:
-    async with realm(tmp_path) as there, playing(there) as players:
+def certified(folder: Path) -> Callable[[str], str]:
+    """Gives the section [tls] of a machine with this address; they all have one authority."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+
+    def section(address: str) -> str:
+        pem = folder / f"{address}.pem"
+        authority.issue_cert(address, key_type=trustme.KeyType.ECDSA).private_key_and_cert_chain_pem.write_to_path(str(pem))
+        return f'[tls]\ncertificate = "{pem}"\nkey = "{pem}"\nclient_ca = "{folder}/authority.pem"\n'
+
+    return section
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def tls(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str] | None:
+    """What makes links mutual TLS, or not."""
+    return certified(tmp_path) if request.param == "tls" else None
+
+
+async def test_both_world_nodes_serve(tmp_path: Path, tls: Callable[[str], str] | None) -> None:
+    async with realm(tmp_path, tls=tls) as there, playing(there) as players:
         await further(players)
         both(players)
         await finished(players)
@@ -72,8 +91,8 @@ async def test_a_short_silence(tmp_path: Path) -> None:
         print([link for link in world.seen().links(PROXY)], cuts(world.seen()), world.seen().count("link_silences"))
 
 
-async def test_resets(tmp_path: Path) -> None:
-    async with realm(tmp_path) as there, playing(there) as players:
+async def test_resets(tmp_path: Path, tls: Callable[[str], str] | None) -> None:
+    async with realm(tmp_path, tls=tls) as there, playing(there) as players:
         both(players)
         world = there.worlds[0]
         for number in range(RESETS):
