@@ -1,4 +1,4 @@
-"""Lets a test in one network reach servers in another: run there with a listening socket of the test's own for each port.
+"""Lets a test in one network reach servers in another: run there with a listening socket of the test's for each port.
 
     python door.py DESCRIPTOR PORT [DESCRIPTOR PORT …]
 

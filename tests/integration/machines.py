@@ -2,8 +2,8 @@
 wire.
 
 A namespace lives as long as its holder, a process that ends when its standard input does: whatever becomes of the
-tests, nothing of theirs stays behind. None has a name that another could have. Being root, or allowed to be root in a user
-namespace, is enough; where neither is so the tests are skipped, and with CI=true they fail.
+tests, nothing of theirs stays behind. None has a name that another could have. Being root is enough, or being allowed
+to be it in a user namespace; where neither is so the tests are skipped, and with CI=true they fail.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from tests.clients.programs import absent
 
 # Nothing that is done to a namespace takes a second.
 DEADLINE = 20.0
-# Of a namespace's own: no packet leaves it.
+# Of the namespaces' own: no packet leaves them.
 NETWORK = "10.77.0"
+# Of what is used, what Debian does not have on every machine. It is not where everybody's PATH leads.
+PROGRAMS = {"ip": "iproute2", "nft": "nftables"}
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 HOLDER = ("sh", "-c", "echo there && exec cat")
 # What nothing is told of; and what both ends are told of, whichever says something first.
@@ -45,11 +48,12 @@ class Machine:
         self._prefix = prefix
 
     def command(self, *command: str) -> list[str]:
-        """This command in here. The process that runs it becomes the command's."""
-        return [*self._prefix, *command]
+        """This command in here. It keeps the process that it is run in, which is killed when the test's is gone."""
+        return [*self._prefix, "setpriv", "--pdeathsig", "KILL", "--", *command]
 
     def ip(self, batch: str) -> None:
-        self._do(self.command("ip", "-batch", "-"), batch)
+        """Commands of ip, one a line."""
+        self._do("ip", "-batch", "-", given=batch)
 
     def drop(self, to: Machine) -> None:
         """Whatever is sent on the wire to that machine, either way, is lost."""
@@ -61,21 +65,22 @@ class Machine:
 
     def heal(self) -> None:
         """All wires of this machine are whole."""
-        self._do(self.command("nft", "-f", "-"), "add table inet fault\ndelete table inet fault\n")
+        self._do("nft", "-f", "-", given="add table inet fault\ndelete table inet fault\n")
 
     def _fault(self, to: Machine, what: str) -> None:
-        self._do(self.command("nft", "-f", "-"), RULES.format(wire=wire(to), what=what))
+        self._do("nft", "-f", "-", given=RULES.format(wire=wire(to), what=what))
 
-    def _do(self, command: list[str], given: str) -> None:
+    def _do(self, program: str, *arguments: str, given: str) -> None:
+        command = self.command(shutil.which(program, path=PATH) or program, *arguments)
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=DEADLINE, check=False)
-        assert not done.returncode, f"{' '.join(command)}: {done.stderr}\n{given}"
+        assert not done.returncode, f"{program}: {done.stderr}\n{given}"
 
 
 @contextmanager
 def machines(*names: str) -> Iterator[dict[str, Machine]]:
     """Machines of these names, each with a wire to each."""
-    for program, package in (("ip", "iproute2"), ("nft", "nftables")):
-        if shutil.which(program) is None:
+    for program, package in PROGRAMS.items():
+        if shutil.which(program, path=PATH) is None:
             absent(f"{program} is not installed: apt-get install {package}")
     with ExitStack() as stack:
         there = _held(stack, names)
@@ -87,17 +92,22 @@ def machines(*names: str) -> Iterator[dict[str, Machine]]:
                 near.ip(
                     f"address add {near.address}/32 peer {far.address}/32 dev {wire(far)}\nlink set {wire(far)} up\n"
                 )
-        try:
-            # Rules are the kernel's business, and it may lack them.
-            machine.heal()
-        except AssertionError as error:
-            absent(f"this kernel has no nftables: {error}")
+        _check_kernel(there[names[0]])
         yield there
 
 
 def wire(to: Machine) -> str:
     """The name of the near end of a wire; the kernel allows 15 bytes."""
     return f"to-{to.name}"
+
+
+def _check_kernel(machine: Machine) -> None:
+    """It may have been built without what nft asks it for."""
+    try:
+        machine.reject(machine)
+        machine.heal()
+    except AssertionError as error:
+        absent(f"this kernel's nftables are of no use here: {error}")
 
 
 def _held(stack: ExitStack, names: Sequence[str]) -> dict[str, Machine]:

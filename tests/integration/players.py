@@ -17,7 +17,7 @@ from tests.integration.realm import Realm, until
 # Between two requests of one player.
 PACE_SECONDS = 0.01
 # Longer than any fault lasts: an answer that has not come by then is lost.
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 10.0
 
 
 class Player(ABC):

@@ -43,6 +43,9 @@ link = "{scheme}://{address}:{port}"
 roles = ["{role}"]
 """
 
+Tls = Callable[[str], str] | None
+"""Makes links mutual TLS: it gives the section [tls] of a machine with this address."""
+
 
 class Node:
     """A node's process, which can be killed and started again."""
@@ -58,19 +61,8 @@ class Node:
     async def start(self) -> None:
         """It is ready when this returns."""
         assert self._process is None
-        command = self.machine.command(
-            sys.executable, "-m", "photinus", "run", *self._arguments, "--config", str(self._folder / "realm.toml")
-        )
         self._ready.clear()
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--node", self.name],
-                env={**os.environ, "GAME_FOLDER": str(self._folder)},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self._run("run", *self._arguments, "--config", str(self._folder / "realm.toml"), "--node", self.name)
         await until(lambda: self._ready.is_set() or self.ended(), self.log)
         assert not self.ended(), self.log()
 
@@ -95,6 +87,17 @@ class Node:
     def log(self) -> str:
         path = self._folder / f"{self.name}.log"
         return f"{self.name}: {path.read_text()[-4000:] if path.exists() else 'has not been started'}"
+
+    def _run(self, *arguments: str) -> None:
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.machine.command(sys.executable, "-m", "photinus", *arguments),
+                env={**os.environ, "GAME_FOLDER": str(self._folder)},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -133,9 +136,8 @@ def linked(world: Node) -> bool:
 
 
 @asynccontextmanager
-async def realm(folder: Path, *, tls: Callable[[str], str] | None = None) -> AsyncIterator[Realm]:
-    """Runs it, and ends all of it. With `tls` links are mutual TLS, and that gives the section [tls] of a machine with
-    this address."""
+async def realm(folder: Path, *, tls: Tls = None) -> AsyncIterator[Realm]:
+    """Runs it, and ends all of it."""
     with ExitStack() as stack:
         there = stack.enter_context(machines(PROXY, *WORLDS))
         config = CONFIG.format(photinus=PHOTINUS_PORT, length=LENGTH_PORT)
