@@ -597,14 +597,14 @@ fn what_is_asked_is_answered_compressed_or_not_by_count_or_by_rate() {
     for more in [
         "--depth 8",
         "--depth 8 --compress",
-        "--rate 1000 --compress",
+        "--rate 300 --compress",
     ] {
         let arguments = "ask --protocol pomelo --connections 3 --seconds 0.3 --payloads";
         let mut arguments: Vec<&str> = arguments.split(' ').collect();
         arguments.push(&payloads);
         arguments.extend(more.split(' '));
         let report = report(&bots(&arguments, serve(|stream| answer(stream, None))));
-        assert!(report["echoes"].as_u64().unwrap() > 100, "{report}");
+        assert!(report["echoes"].as_u64().unwrap() > 30, "{report}");
         let compressed = report["sent_bytes"].as_u64().unwrap() < 100;
         assert_eq!(compressed, more.contains("--compress"), "{report}");
     }
