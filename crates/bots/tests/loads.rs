@@ -594,11 +594,7 @@ fn payloads(name: &str) -> String {
 #[test]
 fn what_is_asked_is_answered_compressed_or_not_by_count_or_by_rate() {
     let payloads = payloads("asked.jsonl");
-    for more in [
-        "--depth 8",
-        "--depth 8 --compress",
-        "--rate 300 --compress",
-    ] {
+    for more in ["--depth 8", "--depth 8 --compress", "--rate 300 --compress"] {
         let arguments = "ask --protocol pomelo --connections 3 --seconds 0.3 --payloads";
         let mut arguments: Vec<&str> = arguments.split(' ').collect();
         arguments.push(&payloads);

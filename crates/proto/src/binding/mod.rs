@@ -1,6 +1,5 @@
 //! How one binding of a session (its home, or an attachment) goes from one owner to another, in order
-//! (docs/bluenet.md, 10): [`Binding`] is the proxy's half and leads, [`Owner`] is that of a node which
-//! owns it, did so, or is to.
+//! (docs/bluenet.md, 10): [`Binding`] is the half of the proxy, which leads.
 //!
 //! Rules for both:
 //! 1. A link keeps the order of what it carries, and a lost link takes all of it along. So everything here
@@ -15,13 +14,11 @@
 //!    moves 4,096 times, each at least two round trips, before they come.
 //! 4. An owner that was fenced keeps what it left with until it is told to forget it, or gets it back.
 
-mod owner;
 mod proxy;
 #[cfg(test)]
 mod tests;
 
 use crate::planted::{is_planted, Planted};
-pub use owner::{Answer, Owner};
 pub use proxy::{Action, Binding, Reason};
 
 /// How long the proxy waits for each of FENCED and ARRIVED, in ms. An owner that has not reached a frame by then

@@ -1,6 +1,7 @@
 //! Moves of a binding: in every order of events up to a bound, and in random orders beyond it.
 
 mod model;
+mod owner;
 mod rest;
 
 use model::{Event, Fault, World};

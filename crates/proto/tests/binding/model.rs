@@ -4,7 +4,8 @@
 //! The client's packets are numbered. An owner's state is the number of the last packet that it or its
 //! predecessors handled, and whether a gap was told since; it answers each packet with its number.
 
-use photinus_proto::binding::{Action, Answer, Binding, Owner, Reason, MAX_STATE, STEP_MS};
+use crate::owner::{Answer, Owner};
+use photinus_proto::binding::{Action, Binding, Reason, MAX_STATE, STEP_MS};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

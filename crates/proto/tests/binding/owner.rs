@@ -1,4 +1,5 @@
-//! An owner's half of a move: what a node does with the frames of a proxy about one session.
+//! An owner's half of a move, as docs/bluenet.md, 10 wants it: what a node does with the frames of a proxy about one
+//! session. Nodes have it in Python, spread over what waits for what (photinus/cluster/guests.py); here it is in one piece.
 //!
 //! Rules:
 //! 1. Frames are handed in one at a time, in their order: while the application leaves or arrives
@@ -10,7 +11,7 @@
 //! 4. An application that cannot leave (it raised, or its state is too large) answers REFUSED in place of FENCED,
 //!    and waits as if it had left: the proxy gives the binding back.
 
-use super::MAX_STATE;
+use photinus_proto::binding::MAX_STATE;
 use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -175,4 +176,71 @@ impl Owner {
         self.stage = Stage::Arriving;
         Answer::Arrive { state, gap }
     }
+}
+
+#[test]
+fn an_owner_leaves_and_gets_it_back() {
+    let mut of = Owner::new(7);
+    assert!(of.accepts(7) && !of.accepts(8));
+    assert_eq!(of.handle_fence(6), None);
+    assert_eq!(of.handle_fence(7), Some(Answer::Leave));
+    assert_eq!((of.is_busy(), of.speaks()), (true, Some(7)));
+    let fenced = Answer::SendFenced {
+        epoch: 7,
+        state: Arc::from(&b"x"[..]),
+    };
+    assert_eq!(of.left(Some(b"x")), Some(fenced));
+    assert_eq!((of.accepts(7), of.speaks()), (false, None));
+    let mut other = of.clone();
+    let own = Answer::Arrive {
+        state: Some(Arc::from(&b"x"[..])),
+        gap: false,
+    };
+    assert_eq!(of.handle_arrive(8, None, false), Some(own));
+    assert_eq!((of.is_busy(), of.speaks()), (true, None));
+    assert_eq!(of.arrived(true), Some(Answer::SendArrived { epoch: 8 }));
+    assert_eq!(of, Owner::new(8));
+    assert_eq!(other.handle_detach(8), None);
+    let forget = Answer::Forget { told: false };
+    assert_eq!(other.handle_detach(7), Some(forget));
+    assert!(other.is_gone());
+}
+
+#[test]
+fn an_owner_that_cannot_leave_goes_on() {
+    for left_with in [None, Some(vec![0; MAX_STATE + 1])] {
+        let mut of = Owner::new(7);
+        of.handle_fence(7);
+        let refused = Answer::SendRefused { epoch: 7 };
+        assert_eq!(of.left(left_with.as_deref()), Some(refused));
+        assert!(!of.accepts(7));
+        let expected = match left_with {
+            None => Answer::SendArrived { epoch: 8 },
+            Some(own) => Answer::Arrive {
+                state: Some(own.into()),
+                gap: false,
+            },
+        };
+        assert_eq!(of.handle_arrive(8, None, false), Some(expected));
+    }
+}
+
+#[test]
+fn an_owner_to_which_it_comes() {
+    let (mut of, answer) = Owner::arriving(8, Some(b"x"), false);
+    let given = Answer::Arrive {
+        state: Some(Arc::from(&b"x"[..])),
+        gap: false,
+    };
+    assert_eq!((answer, of.is_busy()), (given, true));
+    assert_eq!(of.arrived(false), Some(Answer::SendRefused { epoch: 8 }));
+    assert!(of.is_gone() && of.handle_lost().is_none());
+    // The link was lost while the application arrived.
+    let (mut of, _) = Owner::arriving(8, None, true);
+    assert_eq!(of.handle_lost(), Some(Answer::Forget { told: true }));
+    assert_eq!(of.arrived(true), None);
+    // Told to go on with what it does not have.
+    let (of, answer) = Owner::arriving(8, None, false);
+    assert_eq!(answer, Answer::SendRefused { epoch: 8 });
+    assert!(of.is_gone());
 }
