@@ -17,6 +17,7 @@ from .cluster.node import Cluster
 from .cluster.service import Handling
 from .cluster.table import has_tls_links
 from .cluster.table import roles as roles_of
+from .cluster.watch import LOOK_SECONDS as LOOK_AT_LINKS_SECONDS
 from .config import Config, Role
 from .engine import Engine, Handler, MemoryNetwork
 from .engine import Session as NativeSession
@@ -128,6 +129,7 @@ class Node:
                 tasks.start_timer(Timer(LOOK_SECONDS, self.certificates.look, repeats=True))
             if self._cluster.has_others:
                 tasks.start_timer(Timer(DATA_SECONDS, self._cluster.guests.keep, repeats=True))
+                tasks.start_timer(Timer(LOOK_AT_LINKS_SECONDS, self._cluster.watch.look, repeats=True))
             self._declared = self.app.start_in(tasks)
             self._serving = True
         except BaseException:

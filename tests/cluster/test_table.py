@@ -54,6 +54,10 @@ def test_without_a_table_a_node_is_alone_and_does_everything() -> None:
         (('name = "world-1"', ""), r"\[cluster.nodes\]: this node has no name.*one of proxy-1, world-1, world-2"),
         (('name = "world-1"', 'name = "world-9"'), "there is no node world-9"),
         (('name = "world-1"', 'name = "world-1"\nroles = ["proxy"]'), r"\[node\] roles: world-1 is told to be proxy"),
+        (
+            ("127.0.0.1:7802", "127.0.0.1:7801"),
+            r"\[cluster.nodes.world-2\] link .*7801: that is where world-1 is reached",
+        ),
         (("tcp://127.0.0.1:7802", "127.0.0.1:7802"), r"\[cluster.nodes.world-2\] link: expected tcp://HOST:PORT"),
         (("tcp://127.0.0.1:7802", "tcp://127.0.0.1"), "expected tcp://HOST:PORT"),
         (("tcp://127.0.0.1:7802", "tcp://127.0.0.1:0"), "expected tcp://HOST:PORT"),
@@ -108,6 +112,24 @@ def test_what_is_unsafe_is_refused_and_named(
     if problem is None:
         check_safe(found)
         return
+    with pytest.raises(ConfigError, match=problem):
+        check_safe(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[node]\nroles = ['proxy']", "this node is a proxy, and there is no world node"),
+        ("[node]\nroles = ['world']", "this node is no proxy, and there is no other"),
+        (
+            "[node]\nname = 'a'\n[cluster.nodes.a]\nlink = 'tcp://127.0.0.1:7800'\nroles = ['proxy']",
+            "there is no world node",
+        ),
+    ],
+)
+def test_one_half_of_a_cluster_serves_nobody(tmp_path: Path, text: str, problem: str) -> None:
+    found = config(tmp_path, text)
+    check_table(found)
     with pytest.raises(ConfigError, match=problem):
         check_safe(found)
 

@@ -21,6 +21,7 @@ from .instances import Instances
 from .placement import Placement
 from .service import Handling, Service
 from .table import member, roles
+from .watch import Watch
 
 # Calls that run when the node stops are cancelled, and get this long to end.
 STOP_CALLS_SECONDS = 1.0
@@ -58,6 +59,7 @@ class Cluster:
         worlds = [other for other, node in nodes.items() if "world" in node.roles] if nodes else [name]
         self.placement = Placement(worlds, config.cluster.places if nodes else {})
         self.instances = Instances(classes, name, self.placement, run=engine.run, context=context, failed=failed)
+        self.watch = Watch(nodes, engine.statistics)
         self.calls = Calls(
             name,
             frozenset(self.roles),
@@ -108,11 +110,13 @@ class Cluster:
 
     def unlinked(self, link: int, reason: str) -> None:
         """The engine has lost a link for good."""
+        self.watch.unlinked(link, reason)
         self.calls.unlinked(link, reason)
         self.guests.unlinked(link)
 
     def linked(self, link: int, node: str, generation: int, bits: int) -> None:
         """The engine has a new link."""
+        self.watch.linked(link, node)
         self.guests.linked(link, node, generation)
         self.calls.linked(link, node, frozenset(role for role, bit in ROLE_BITS.items() if bits & bit))
 

@@ -46,8 +46,12 @@ def has_tls_links(config: Config) -> bool:
 def check_table(config: Config) -> None:
     """ConfigError if the cluster's table contradicts itself."""
     cluster = config.cluster
+    places: dict[str, str] = {}
     for name, node in cluster.nodes.items():
         link = _link(f"[cluster.nodes.{name}] link", node.link)
+        first = places.setdefault(link.netloc, name)
+        if first != name:
+            raise ConfigError(f"[cluster.nodes.{name}] link {node.link}: that is where {first} is reached")
         if not node.roles:
             raise ConfigError(f"[cluster.nodes.{name}] roles: expected proxy, world or both")
         if link.scheme == "tls" and not (config.tls.certificate and config.tls.key and config.tls.client_ca):
@@ -68,6 +72,11 @@ def check_safe(config: Config) -> None:
     """What `photinus run` refuses to start with. ConfigError says which setting, and what is safe."""
     check_table(config)
     cluster = config.cluster
+    does = roles(config)
+    if "world" not in does and not any("world" in node.roles for node in cluster.nodes.values()):
+        raise ConfigError("[cluster.nodes]: this node is a proxy, and there is no world node: expected one that is")
+    if "proxy" not in does and not cluster.nodes:
+        raise ConfigError("[cluster.nodes]: this node is no proxy, and there is no other: expected one that is")
     for name, node in cluster.nodes.items():
         link = _link(f"[cluster.nodes.{name}] link", node.link)
         if _is_loopback(link.hostname or ""):
