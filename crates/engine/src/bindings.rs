@@ -41,6 +41,8 @@ pub struct Bindings {
     /// Places that are held, and those whose owner has said that its budget is used up: a bit each.
     held: u16,
     full: u16,
+    /// Nodes that did not take it as its home since it last had one.
+    pub declined: Vec<Handle>,
     /// The application of this node was told of it, and lets go of it at its end.
     pub known_here: bool,
     /// `session.data` as its home has told it last.
@@ -70,6 +72,7 @@ impl Bindings {
             bound: vec![Some(Bound::new(home, None))],
             held: 0,
             full: 0,
+            declined: Vec::new(),
             known_here: home.is_here(),
             data: Box::default(),
             address: address.into(),
@@ -118,6 +121,18 @@ impl Bindings {
 
     pub fn set_full(&mut self, slot: u8, full: bool) {
         self.full = self.full & !(1 << slot) | u16::from(full) << slot;
+    }
+
+    /// The node behind this link has said that this session's budget there is used up, or free again. `false`: it
+    /// has nothing of it.
+    pub fn set_full_at(&mut self, link: Handle, full: bool) -> bool {
+        let slots = self.slots();
+        let its = slots.filter(|(_, of)| of.machine.at().is_some_and(|at| at.link == link));
+        let its: Vec<u8> = its.map(|(slot, _)| slot).collect();
+        for &slot in &its {
+            self.set_full(slot, full);
+        }
+        !its.is_empty()
     }
 
     /// Its client is not read now.

@@ -12,6 +12,8 @@ const OTHERS: u32 = 1 << 31;
 pub struct Groups {
     members: Vec<Vec<Handle>>,
     others: Vec<Vec<Handle>>,
+    /// Over which link each of those was told of.
+    links: Vec<Handle>,
     /// Numbers among those that are free again.
     vacant: Vec<u32>,
 }
@@ -28,12 +30,28 @@ impl Groups {
         members.map_or(&[], Vec::as_slice)
     }
 
-    /// A number for a group of another node's.
-    pub fn found(&mut self) -> u32 {
-        self.vacant.pop().unwrap_or_else(|| {
+    /// A number for a group of the node behind this link.
+    pub fn found(&mut self, link: Handle) -> u32 {
+        let group = self.vacant.pop().unwrap_or_else(|| {
             self.others.push(Vec::new());
+            self.links.push(Handle::NONE);
             OTHERS | (self.others.len() - 1) as u32
-        })
+        });
+        self.links[(group & !OTHERS) as usize] = link;
+        group
+    }
+
+    /// Out of all groups of the node behind this link.
+    pub fn leave_those_of(&mut self, link: Handle, member: Handle, sessions: &mut Sessions) {
+        let Some(session) = sessions.live(member) else {
+            return;
+        };
+        let others = session.groups.iter().map(|&(of, _)| of);
+        let others = others.filter(|of| *of >= OTHERS);
+        let its = others.filter(|of| self.links[(of & !OTHERS) as usize] == link);
+        for group in its.collect::<Vec<_>>() {
+            self.remove(group, member, sessions);
+        }
     }
 
     /// All of its members leave, and its number is free.

@@ -148,6 +148,11 @@ pub const LINK_UNSENT_BYTES: i32 = 32 << 10;
 pub const LINK_REPORT_MS: u64 = 100;
 /// Nodes of which the newest generation is remembered: more than a cluster has.
 pub const LINK_NODES: usize = 4_096;
+/// Names of pushes that one node may tell another: each is kept as long as the process lives, and told to clients of
+/// the photinus protocol. 16,384: a hundred times what a large game has, and 16 MiB at worst.
+pub const LINK_NAMES: u32 = 1 << 14;
+/// Groups of one node that another may have members of. 262,144: more than a node has sessions.
+pub const LINK_GROUPS: usize = 1 << 18;
 /// How many seconds' worth of its rate an address may connect at once: all that it may have open.
 pub const ACCEPT_BURST_S: u64 = 4;
 /// How many seconds' worth of its rate a session may send at once: what a mobile client has kept for as

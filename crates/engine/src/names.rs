@@ -87,7 +87,7 @@ impl Names {
     /// Whether a batch of Python's must be translated before it is looked at.
     #[inline]
     pub fn are_shared(&self) -> bool {
-        self.python.len() < self.names.len()
+        self.shifted || self.python.len() < self.names.len()
     }
 }
 
@@ -131,5 +131,19 @@ mod tests {
         assert_eq!(batch.items[1].action, push(2));
         assert_eq!(batch.items[2].action, push(0));
         assert_eq!(names.as_slice()[2].0.as_ref(), "left");
+    }
+    #[test]
+    fn names_that_python_has_in_another_order_are_translated_for_good() {
+        let mut names = Names::default();
+        names.intern("said", 7);
+        names.set_python(0, "moved", 7);
+        names.set_python(1, "said", 7);
+        assert!(names.are_shared(), "each has as many, and they differ");
+        let mut batch = OutBatch::default();
+        batch.push(push(0), b"");
+        batch.push(push(1), b"");
+        names.translate(&mut batch);
+        let pushes: Vec<_> = batch.items.iter().map(|of| of.action).collect();
+        assert_eq!(pushes, [push(1), push(0)]);
     }
 }

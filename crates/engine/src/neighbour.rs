@@ -14,7 +14,7 @@ pub struct Neighbour {
     pub link: Handle,
     pub node: Box<str>,
     /// `None`: it has not told yet. By class; 0 is its application's.
-    pub routes: Option<Vec<Class>>,
+    pub routes: Option<HashMap<u32, Class>>,
     /// Its names of pushes, by its index: ours.
     pub names: Vec<u32>,
     /// Our names that it has been told: those with an index below this.
@@ -46,20 +46,14 @@ impl Neighbour {
 
     /// It has told its routes.
     pub fn learn(&mut self, entries: &[u8]) -> Result<(), WireError> {
-        let mut classes: Vec<Class> = vec![Class::default()];
+        let mut classes: HashMap<u32, Class> = HashMap::new();
+        classes.insert(0, Class::default());
         for route in Route::each(entries) {
             let Route { class, index, key } = route?;
-            let class = class as usize;
-            // A class has a route, or nobody would name it; so there are no more of them than entries.
-            if class > entries.len() {
-                return Err(WireError::BadFrame);
-            }
-            if classes.len() <= class {
-                classes.resize_with(class + 1, Class::default);
-            }
+            let class = classes.entry(class).or_default();
             match key {
-                RouteKey::Name(name) => classes[class].add_name(name, index),
-                RouteKey::Number(number) => classes[class].add_number(number, index),
+                RouteKey::Name(name) => class.add_name(name, index),
+                RouteKey::Number(number) => class.add_number(number, index),
             }
         }
         self.routes = Some(classes);
@@ -67,7 +61,7 @@ impl Neighbour {
     }
 
     pub fn class(&self, class: u32) -> Option<&Class> {
-        self.routes.as_ref()?.get(class as usize)
+        self.routes.as_ref()?.get(&class)
     }
 
     /// Our session for this one of its proxy; whether it is still the same is the caller's to see.
@@ -163,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_far_away_is_refused() {
+    fn a_class_with_a_great_number_takes_no_more_room_than_its_routes() {
         let mut entries = Vec::new();
         let key = RouteKey::Number(1);
         let route = Route {
@@ -173,6 +167,9 @@ mod tests {
         };
         route.encode(&mut entries);
         let mut of = Neighbour::new(Handle(1), "world-1");
-        assert_eq!(of.learn(&entries), Err(WireError::BadFrame));
+        of.learn(&entries).unwrap();
+        assert_eq!(of.class(u32::MAX).and_then(|of| of.by_number(1)), Some(0));
+        assert_eq!(of.routes.as_ref().map(HashMap::len), Some(2));
+        assert!(of.learn(&entries[..entries.len() - 1]).is_err());
     }
 }

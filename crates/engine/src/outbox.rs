@@ -52,6 +52,15 @@ pub enum Action {
         group: u32,
         member: Handle,
     },
+    /// A group of another node's ends, as far as its members are here.
+    GroupDissolve {
+        group: u32,
+    },
+    /// A client of ours leaves all groups of the node behind this link.
+    GroupsLeave {
+        link: Handle,
+        member: Handle,
+    },
     /// A name for pushes; the payload is the name. Comes before the first use of its index.
     NameRoute {
         index: u32,

@@ -1,5 +1,6 @@
 //! A session whose client is at another node's proxy, as its owner knows it.
 
+use crate::bindings::BINDINGS;
 use crate::handle::Handle;
 use crate::outbox::FormatSet;
 use crate::shared::format_of;
@@ -43,12 +44,22 @@ impl Remote {
         }
     }
 
-    pub fn arrive(&mut self, tag: Tag, target: u32) {
-        self.bindings.push(Bound {
-            tag,
-            target,
-            stage: Stage::Arriving,
-        });
+    /// `false`: there is no such place, or the proxy does not keep to the order of moves: of one place it gives us the
+    /// next time at most while it has not told us the end of the one before.
+    #[must_use]
+    pub fn arrive(&mut self, tag: Tag, target: u32) -> bool {
+        let of_place = self.bindings.iter();
+        let of_place = of_place.filter(|of| of.tag.slot() == tag.slot());
+        let twice = of_place.clone().any(|of| of.tag == tag) || of_place.count() > 1;
+        let right = !twice && tag.slot().is_some_and(|of| usize::from(of) < BINDINGS);
+        if right {
+            self.bindings.push(Bound {
+                tag,
+                target,
+                stage: Stage::Arriving,
+            });
+        }
+        right
     }
 
     /// What is sent to the session goes out under this tag from now on. `false`: there is no such.
@@ -112,9 +123,22 @@ impl Remote {
         speaks.map(|of| of.tag)
     }
 
+    /// The newest of those that have not been answered.
+    pub fn arriving(&self) -> Option<Tag> {
+        let mut arriving = self.bindings.iter().rev();
+        arriving
+            .find(|of| of.stage == Stage::Arriving)
+            .map(|of| of.tag)
+    }
+
     /// Any of its tags, for what is said of the session and not to it.
     pub fn any_tag(&self) -> Option<Tag> {
-        self.tag().or(self.bindings.first().map(|of| of.tag))
+        let newest = |left: bool| {
+            let mut found = self.bindings.iter().rev();
+            found.find(|of| left || of.stage != Stage::Left)
+        };
+        let silent = newest(false).or_else(|| newest(true));
+        self.tag().or(silent.map(|of| of.tag))
     }
 
     pub fn is_free(&self) -> bool {
@@ -195,14 +219,23 @@ mod tests {
     fn it_speaks_between_its_arrival_and_its_leave() {
         let (first, second) = (Tag::new(0, 1), Tag::new(0, 3));
         let mut remote = Remote::new(Handle(1), Handle(2));
-        remote.arrive(first, HOME);
+        assert!(remote.arrive(first, HOME) && !remote.arrive(first, HOME));
         assert_eq!((remote.target(first), remote.tag()), (Some(HOME), None));
         assert!(remote.speak(first));
         assert_eq!(remote.tag(), Some(first));
         remote.leave(first);
         assert_eq!((remote.target(first), remote.tag()), (None, None));
         assert!(!remote.is_bound_to(HOME) && !remote.is_free());
-        remote.arrive(second, HOME);
+        assert!(remote.arrive(second, HOME));
+        assert!(
+            !remote.arrive(Tag::new(0, 5), HOME),
+            "two are told of already"
+        );
+        assert!(
+            !remote.arrive(Tag::new(9, 1), HOME),
+            "there is no such place"
+        );
+        assert_eq!(remote.any_tag(), Some(second));
         assert!(!remote.speak(first) && remote.speak(second));
         assert_eq!(remote.unbind(first), None, "an earlier time of the same");
         assert_eq!(remote.unbind(second), Some(HOME));

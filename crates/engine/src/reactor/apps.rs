@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// One of them, at work.
 pub struct Running {
     app: Box<dyn App>,
+    /// How many it has.
+    routes: usize,
     tick_ms: Option<u64>,
     /// When its next tick is due.
     next_ms: Option<u64>,
@@ -22,6 +24,7 @@ impl<B: Back> Reactor<B> {
         for of in &registered[self.apps.len()..] {
             self.apps.push(Running {
                 app: (of.make)(),
+                routes: of.routes.len(),
                 tick_ms: of.tick_ms,
                 next_ms: of.tick_ms.map(|every| self.now_ms + every),
             });
@@ -29,7 +32,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Gives a packet that lies in this turn's arena to the application whose route it came under. `false`:
-    /// there is none.
+    /// there is none. What it tells is still to be passed on.
     #[inline]
     pub(super) fn offer_to_app(&mut self, item: &Item) -> bool {
         let Some((number, route)) = app::of_index(item.route) else {
@@ -38,6 +41,12 @@ impl<B: Back> Reactor<B> {
         let Event::Packet(kind) = item.event else {
             return false;
         };
+        // Another node's word for it may be wrong.
+        let running = self.apps.get(number);
+        if running.is_none_or(|of| route.is_some_and(|route| route >= of.routes)) {
+            self.statistics.counts.unknown_routes.add(1);
+            return true;
+        }
         let arena = std::mem::take(&mut self.batch.arena);
         let packet = Packet {
             session: item.handle,
@@ -50,7 +59,6 @@ impl<B: Back> Reactor<B> {
         self.call_app(number, |app, context| app.packet(context, &packet));
         self.batch.arena = arena;
         self.statistics.counts.native_packets.add(1);
-        self.tell_for_apps();
         true
     }
 
@@ -104,8 +112,24 @@ impl<B: Back> Reactor<B> {
         call(&mut *running.app, &mut context);
     }
 
+    /// Passes on to Python what they have told while a connection's bytes are decoded: their text goes to `tail`.
+    pub(super) fn tell_for_apps_behind(&mut self, tail: &mut usize) {
+        for (handle, text) in std::mem::take(&mut self.app_events) {
+            let place = self.batch.append_at(tail, &text);
+            self.batch.items.push(Item {
+                handle,
+                event: Event::FromApp,
+                id: 0,
+                route: 0,
+                number: 0,
+                start: place.start as u32,
+                len: text.len() as u32,
+            });
+        }
+    }
+
     /// Passes on to Python what they have told.
-    fn tell_for_apps(&mut self) {
+    pub(super) fn tell_for_apps(&mut self) {
         for (session, text) in std::mem::take(&mut self.app_events) {
             self.tell_bytes(session, Event::FromApp, 0, 0, 0, &text);
         }

@@ -282,7 +282,8 @@ impl<B: Back> Reactor<B> {
             return false;
         };
         let Some(home) = self.home_for(handle) else {
-            self.end_quietly(handle);
+            self.sessions.end(handle);
+            self.shared.gate.session_ended();
             self.sessions.free(handle, self.now_ms);
             self.turn_away(at, "overloaded");
             return false;

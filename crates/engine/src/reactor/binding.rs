@@ -9,11 +9,13 @@ use crate::connection::By;
 use crate::handle::Handle;
 use crate::homes;
 use crate::inbox::Event;
+use crate::neighbour::Neighbour;
 use crate::remote::{Spoken, HOME};
 use photinus_proto::binding::{Action, Binding, MAX_STATE};
 use photinus_proto::bluenet::control::{Control, Tag};
 use photinus_proto::bluenet::header::{Header, Kind, Priority};
 use photinus_proto::error::WireError;
+use photinus_proto::link::hello::Roles;
 use photinus_proto::planted::{is_planted, Planted};
 
 /// What a home is told of an attachment that it did not ask about: nobody has it any more.
@@ -23,10 +25,18 @@ impl<B: Back> Reactor<B> {
     /// Where a session that begins now has its home. `None`: there is no node for it.
     pub(super) fn home_for(&self, session: Handle) -> Option<Place> {
         let homes = &self.homes;
+        let bindings = self.sessions.peek(session);
+        let bindings = bindings.and_then(|of| of.bindings.as_ref());
+        let declined = |of: Handle| bindings.is_some_and(|its| its.declined.contains(&of));
         if homes.here {
-            return Some(Place::HERE);
+            return (!declined(Handle::NONE)).then_some(Place::HERE);
         }
+        let is_world = |of: &Neighbour| {
+            let link = self.links.get(of.link.local());
+            link.is_some_and(|of| of.roles.has(Roles::WORLD))
+        };
         let serving = self.neighbours.all().filter(|of| of.routes.is_some());
+        let serving = serving.filter(|of| is_world(of) && !declined(of.link));
         let nodes = serving.map(|of| (Candidate(of.link, &of.node), homes::seed(&of.node)));
         let chosen = homes.choose(session, nodes)?;
         Some(Place {
@@ -102,10 +112,11 @@ impl<B: Back> Reactor<B> {
             reason,
         };
         let mut told = Vec::new();
-        for (tag, place) in bindings.owners().filter(|(_, of)| !of.is_here()) {
+        // Also those that have left, and keep what they left with.
+        for (slot, place) in bindings.places().filter(|(_, of)| !of.is_here()) {
             if !told.contains(&place.link) {
                 told.push(place.link);
-                self.say_to_owner(handle, place, tag, closed);
+                self.say_to_owner(handle, place, Tag::new(slot, 0), closed);
             }
         }
         match bindings.known_here {
@@ -123,8 +134,11 @@ impl<B: Back> Reactor<B> {
         tag: Tag,
         control: Control<'_>,
     ) -> Result<(), WireError> {
-        if control == Control::Xon {
-            self.hear_xon(link, session);
+        if let Control::Xoff | Control::Xon = control {
+            let full = control == Control::Xoff;
+            if !full || !is_planted(Planted::IgnoredXoff) {
+                self.hear_flow(link, session, full);
+            }
             return Ok(());
         }
         let epoch = tag.epoch();
@@ -155,6 +169,9 @@ impl<B: Back> Reactor<B> {
                 if bound.is_some_and(|of| !of.machine.is_moving()) {
                     self.answer(session, slot, ""); // it was attached
                 }
+                if let (0, Some(bindings)) = (slot, self.bindings(session)) {
+                    bindings.declined.clear();
+                }
                 self.step(session, slot, |of, _, actions| {
                     of.handle_arrived(place, epoch, actions);
                 });
@@ -163,6 +180,9 @@ impl<B: Back> Reactor<B> {
                 let steady = self
                     .bound(session, slot)
                     .is_some_and(|of| !of.machine.is_moving());
+                if let (0, Some(bindings)) = (slot, self.bindings(session)) {
+                    bindings.declined.push(place.link);
+                }
                 match (steady, slot) {
                     (false, _) => self.step(session, slot, |of, now, actions| {
                         of.handle_refused(place, epoch, now, actions);
@@ -173,6 +193,7 @@ impl<B: Back> Reactor<B> {
                         self.unbind(session, slot);
                     }
                 }
+                self.leave_groups_of(place.link, session);
             }
             Control::Data { state } if state.len() <= MAX_STATE => {
                 if let Some(bindings) = self.bindings(session) {
@@ -215,33 +236,24 @@ impl<B: Back> Reactor<B> {
                 }
                 self.answer_to(session, (slot, request), which, reason);
             }
-            Control::GroupAdd { group } => self.join_group(link, group, session),
-            Control::GroupRemove { group } => self.leave_group(link, group, session),
-            Control::Xoff => {
-                let ignored = is_planted(Planted::IgnoredXoff);
-                if let Some(bindings) = self.bindings(session).filter(|_| !ignored) {
-                    bindings.set_full(slot, true);
-                }
+            Control::GroupAdd { group } if link != Handle::NONE => {
+                return self.join_group(link, group, session);
             }
+            Control::GroupRemove { group } => self.leave_group(link, group, session),
             _ => return Err(WireError::BadFrame),
         }
         Ok(())
     }
 
-    /// A node has room for a session again. It has one budget for all that it owns of it, and may have said that it is
-    /// used up for another place than this, or under an earlier epoch.
-    fn hear_xon(&mut self, link: Handle, session: Handle) {
-        if let Some(bindings) = self.bindings(session) {
-            let there: Vec<u8> = bindings
-                .places()
-                .filter(|(_, place)| place.link == link)
-                .map(|(slot, _)| slot)
-                .collect();
-            for slot in there {
-                bindings.set_full(slot, false);
-            }
+    /// The session's budget at an owner is used up, or free again: whatever is bound there. What it is bound under
+    /// does not matter, since this overtakes what is said of that.
+    fn hear_flow(&mut self, link: Handle, session: Handle, full: bool) {
+        let bindings = self.bindings(session);
+        if !bindings.is_some_and(|of| of.set_full_at(link, full)) {
+            self.statistics.counts.dropped_stale_handle.add(1);
+        } else if !full {
+            self.read_bound_again(session);
         }
-        self.read_bound_again(session);
     }
 
     /// What an owner was sent it does not know: it has lost what it had.
@@ -370,9 +382,15 @@ impl<B: Back> Reactor<B> {
                     }
                 }
                 self.send_arrive(session, slot, (to, epoch), (false, gap), state.as_deref());
+                // Whoever has it now says so itself if it has no room.
+                if let Some(bindings) = self.bindings(session) {
+                    bindings.set_full(slot, false);
+                }
+                self.read_bound_again(session);
             }
             Action::SendDetach { to, epoch } => {
                 self.say_to_owner(session, to, Tag::new(slot, epoch), Control::Detach);
+                self.leave_groups_of(to.link, session);
             }
             Action::Hold => {
                 if let Some(bindings) = self.bindings(session) {
@@ -399,8 +417,11 @@ impl<B: Back> Reactor<B> {
                 self.answer(session, slot, reason.reason());
             }
             Action::TellLost { reason } if slot > 0 => {
+                let bound = self.bindings(session).and_then(|of| of.at_mut(slot));
+                let asked = bound.and_then(|of| of.asked.take());
                 self.unbind(session, slot);
-                self.answer_to(session, (0, UNASKED), slot, reason.reason());
+                let asked = asked.unwrap_or((0, UNASKED));
+                self.answer_to(session, asked, slot, reason.reason());
             }
             Action::TellLost { .. } => self.find_home(session),
         }
@@ -431,6 +452,8 @@ impl<B: Back> Reactor<B> {
 
     /// Ends what is bound in this place; its owner hears of it.
     fn close_binding(&mut self, session: Handle, slot: u8) {
+        // Whoever waits for what is under way there waits for nothing.
+        self.answer(session, slot, "not-attached");
         let Some(bound) = self.bindings(session).and_then(|of| of.detach(slot)) else {
             return;
         };
@@ -546,7 +569,7 @@ impl<B: Back> Reactor<B> {
             });
         }
         let neighbour = self.neighbours.all().find(|of| *of.node == *node)?;
-        neighbour.class(class)?;
+        neighbour.routes.as_ref()?;
         Some(Place {
             link: neighbour.link,
             target,

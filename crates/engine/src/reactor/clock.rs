@@ -43,7 +43,9 @@ impl<B: Back> Reactor<B> {
             if since == 0 || connection.stage == Stage::Lingering {
                 continue;
             }
-            if now >= since + frame_ms && !connection.readable {
+            // Whole frames that are held are not its fault.
+            let waits = connection.readable || connection.holds_frames();
+            if now >= since + frame_ms && !waits {
                 let handle = connection.session;
                 if self.outlives(handle, By::Network) {
                     // It is more likely the network that fell silent than its user.

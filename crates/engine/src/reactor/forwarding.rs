@@ -7,9 +7,10 @@ use crate::back::Back;
 use crate::bindings::Place;
 use crate::handle::Handle;
 use crate::inbox::{frame_route, Event, Item, Run};
+use crate::limits::LINK_NAMES;
 use crate::neighbour::Neighbour;
 use crate::outbox::{Action, FormatSet, Marks, OutBatch, OutItem, OutRoute, What};
-use crate::remote::HOME;
+use crate::remote::{Spoken, HOME};
 use photinus_proto::bluenet::control::{Control, Tag, LINK};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{
@@ -82,20 +83,22 @@ impl<B: Back> Reactor<B> {
             .and_then(|of| of.end)
             .unwrap_or_default();
         self.tell(neighbour.link, Event::LinkLost, 0, reason);
-        for &ours in neighbour.groups.values() {
-            self.groups.dissolve(ours, &mut self.sessions);
+        for &group in neighbour.groups.values() {
+            // Behind what was sent to it before.
+            self.relayed.push(Action::GroupDissolve { group }, b"");
         }
         self.lose_owners(neighbour.link);
-        for (at, serial) in neighbour.waiting {
-            if self.same(at, serial).is_some() {
-                self.read_held_again(at);
-            }
-        }
+        self.end_waits(neighbour.waiting);
     }
 
     /// A frame whose payload lies in the arena, which stays as it is until this has returned.
     #[inline]
     pub(super) fn hear_frame(&mut self, link: u32, header: Header, payload: Range<usize>) {
+        // Nothing comes from further away than the other end, and no message is marked in a way that changes how it
+        // is read: whoever sends so speaks another version.
+        if header.ext || header.hops > 0 || header.flags.has(Flags::TRACED) {
+            return self.link_failed(link, WireError::BadFrame);
+        }
         let heard = match header.kind {
             Kind::Session => self.relay(link, header, payload),
             Kind::Node | Kind::Space | Kind::Service | Kind::App if header.source != 0 => {
@@ -134,15 +137,14 @@ impl<B: Back> Reactor<B> {
                 number,
                 name,
             } if header.source == LINK => {
-                let ours = self.out.names.intern(name, number);
                 let Some(neighbour) = self.neighbours.at_mut(link) else {
                     return Ok(());
                 };
                 // They come in their order.
-                if index as usize != neighbour.names.len() {
+                if index as usize != neighbour.names.len() || index >= LINK_NAMES {
                     return Err(WireError::BadFrame);
                 }
-                neighbour.names.push(ours);
+                neighbour.names.push(self.out.names.intern(name, number));
                 Ok(())
             }
             Control::Gone => {
@@ -197,14 +199,15 @@ impl<B: Back> Reactor<B> {
             Route::Number(number) => number,
             _ => 0,
         };
+        let numbered = matches!(packet.route, Route::Number(_));
         let find = |place: Place| {
             let routes = match place.is_here() {
                 true => self.routes.class(place.class),
                 false => self.neighbours.of(place.link)?.class(place.class),
             }?;
-            match number {
-                0 => routes.by_name(name),
-                number => routes.by_number(number),
+            match numbered {
+                false => routes.by_name(name),
+                true => routes.by_number(number),
             }
         };
         // Attachments are asked first: what a place understands is meant for it.
@@ -224,7 +227,9 @@ impl<B: Back> Reactor<B> {
             Some(Bound { slot, place, route })
         });
         let Some(Bound { slot, place, route }) = bound else {
-            return Forwarded::Held; // its home is being found
+            // It has no home any more, and ends as soon as its client has read why.
+            self.statistics.counts.dropped_gone.add(1);
+            return Forwarded::Gone;
         };
         if place.is_here() {
             return Forwarded::Here(match route {
@@ -260,7 +265,8 @@ impl<B: Back> Reactor<B> {
         let forwarded = bindings.and_then(|of| of.at_mut(slot)?.machine.forward());
         let Some((_, epoch)) = forwarded else {
             self.head = head;
-            return Forwarded::Held;
+            self.statistics.counts.dropped_gone.add(1);
+            return Forwarded::Gone;
         };
         let (kind, destination) = match place.target {
             HOME => (Kind::Node, Tag::new(slot, epoch).0),
@@ -318,14 +324,20 @@ impl<B: Back> Reactor<B> {
         let handles = handles.map(|of| Handle(u32::from_be_bytes([of[0], of[1], of[2], of[3]])));
         let mut elsewhere: Vec<(u32, Vec<u32>)> = Vec::new();
         for to in handles {
-            let remote = self.sessions.peek(to).and_then(|of| of.remote.as_ref());
+            let session = self.sessions.peek(to);
+            let remote = session.and_then(|of| Some((of.remote.as_ref()?, of.listener)));
             match remote {
                 None => {
                     if self.sessions.peek(to).is_none() || self.reads(to, format) {
                         self.hang(to, at); // or counted as gone
                     }
                 }
-                Some(remote) => {
+                Some((_, listener)) if !speaks(listener, format) => {}
+                // It has left, or is not here yet.
+                Some((remote, _)) if remote.tag().is_none() => {
+                    self.statistics.counts.dropped_gone.add(1);
+                }
+                Some((remote, _)) => {
                     let (link, theirs) = (remote.link.local(), remote.theirs.0);
                     match elsewhere.iter_mut().find(|of| of.0 == link) {
                         Some((_, list)) => list.push(theirs),
@@ -365,23 +377,22 @@ impl<B: Back> Reactor<B> {
             let places = of.places().filter(|(_, place)| !place.is_here());
             let mut routes = places
                 .filter_map(|(_, place)| classes(place.link))
-                .flatten();
+                .flat_map(|of| of.values());
             routes.any(|of| of.by_name(name).is_some())
         })
     }
 
     /// Its client is read again when there is room in this link.
     fn wait_for_link(&mut self, at: u32, link: u32) {
-        let Some(Some(connection)) = self.connections.get_mut(at as usize) else {
+        let (Some(Some(connection)), Some(neighbour)) = (
+            self.connections.get_mut(at as usize),
+            self.neighbours.at_mut(link),
+        ) else {
             return;
         };
-        connection.waits_for_link = true;
-        let entry = (at, connection.serial);
-        if let Some(neighbour) = self.neighbours.at_mut(link) {
-            if !neighbour.waiting.contains(&entry) {
-                self.statistics.counts.paused_link.add(1);
-                neighbour.waiting.push(entry);
-            }
+        if !std::mem::replace(&mut connection.waits_for_link, true) {
+            self.statistics.counts.paused_link.add(1);
+            neighbour.waiting.push((at, connection.serial));
         }
     }
 
@@ -395,8 +406,13 @@ impl<B: Back> Reactor<B> {
                 ready.append(&mut neighbour.waiting);
             }
         }
-        for (at, serial) in ready {
-            if self.same(at, serial).is_some() {
+        self.end_waits(ready);
+    }
+
+    fn end_waits(&mut self, waiting: Vec<(u32, u32)>) {
+        for (at, serial) in waiting {
+            if let Some(connection) = self.same(at, serial) {
+                connection.waits_for_link = false;
                 self.read_held_again(at);
             }
         }
@@ -407,7 +423,6 @@ impl<B: Back> Reactor<B> {
         if let Some(Some(connection)) = self.connections.get_mut(at as usize) {
             // It may have been told of while it was not read.
             connection.readable = true;
-            connection.waits_for_link = false;
         }
         self.read_soon(at);
     }
@@ -420,6 +435,7 @@ impl<B: Back> Reactor<B> {
         let of = self.neighbours.at(link).map(|of| of.link);
         let session = self.sessions.live(to);
         // Without a tag it is any node's that knows the session (`SessionRef`).
+        let session = session.filter(|of| of.remote.is_none()); // it is handed on by nobody twice
         let delivered = session.is_some_and(|session| {
             let bindings = session.bindings.as_ref();
             header.source == 0
@@ -461,7 +477,11 @@ impl<B: Back> Reactor<B> {
         self.relayed.arena.extend_from_slice(&payload[at + body..]);
         for to in list {
             let to = Handle(to);
-            self.relayed.share(Action::Send { to, what, marks }, first);
+            let session = self.sessions.peek(to);
+            match session.is_some_and(|of| of.remote.is_none()) {
+                true => self.relayed.share(Action::Send { to, what, marks }, first),
+                false => self.statistics.counts.dropped_stale_handle.add(1),
+            }
         }
         Ok(())
     }
@@ -565,6 +585,11 @@ impl<B: Back> Reactor<B> {
             self.tell_routes(link);
         }
     }
+}
+
+/// Whether another node's client, whose listener's number stands for what it speaks, reads this format.
+fn speaks(listener: u16, format: FormatSet) -> bool {
+    Spoken::from_listener(listener).is_some_and(|of| format.has(of.format()))
 }
 
 fn marks(flags: Flags) -> Marks {

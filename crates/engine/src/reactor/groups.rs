@@ -4,9 +4,12 @@
 use super::Reactor;
 use crate::back::Back;
 use crate::handle::Handle;
+use crate::limits::LINK_GROUPS;
 use crate::outbox::{Action, OutItem};
 use photinus_proto::bluenet::control::Control;
 use photinus_proto::bluenet::header::{Header, Kind, Priority};
+use photinus_proto::error::WireError;
+use std::collections::hash_map::Entry;
 
 /// The place of a member that is elsewhere.
 const ELSEWHERE: u32 = u32::MAX;
@@ -99,23 +102,43 @@ impl<B: Back> Reactor<B> {
     }
 
     /// Another node's group has this client of ours as a member.
-    pub(super) fn join_group(&mut self, link: Handle, group: u32, session: Handle) {
+    pub(super) fn join_group(
+        &mut self,
+        link: Handle,
+        group: u32,
+        member: Handle,
+    ) -> Result<(), WireError> {
         let Some(neighbour) = self.neighbours.at_mut(link.local()) else {
-            return;
+            return Ok(());
         };
-        let groups = &mut self.groups;
-        let ours = *neighbour
-            .groups
-            .entry(group)
-            .or_insert_with(|| groups.found());
-        self.groups.add(ours, session, &mut self.sessions);
+        let (groups, count) = (&mut self.groups, neighbour.groups.len());
+        let group = match neighbour.groups.entry(group) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(_) if count == LINK_GROUPS => return Err(WireError::BadFrame),
+            Entry::Vacant(free) => *free.insert(groups.found(link)),
+        };
+        // Behind the messages that came before, which are not for it.
+        self.relayed.push(Action::GroupAdd { group, member }, b"");
+        Ok(())
     }
 
-    pub(super) fn leave_group(&mut self, link: Handle, group: u32, session: Handle) {
+    pub(super) fn leave_group(&mut self, link: Handle, group: u32, member: Handle) {
         let neighbour = self.neighbours.at_mut(link.local());
         let ours = neighbour.and_then(|of| of.groups.get(&group).copied());
-        if let Some(ours) = ours {
-            self.groups.remove(ours, session, &mut self.sessions);
+        if let Some(group) = ours {
+            // Behind the messages that came before, which are.
+            self.relayed
+                .push(Action::GroupRemove { group, member }, b"");
+        }
+    }
+
+    /// A client of ours is in no group of this node's any more, unless the node still has something of it.
+    pub(super) fn leave_groups_of(&mut self, link: Handle, member: Handle) {
+        let session = self.sessions.peek(member);
+        let bindings = session.and_then(|of| of.bindings.as_ref());
+        if bindings.is_some_and(|of| of.places().all(|(_, place)| place.link != link)) {
+            let action = Action::GroupsLeave { link, member };
+            self.relayed.push(action, b"");
         }
     }
 }

@@ -284,7 +284,9 @@ impl<B: Back> Reactor<B> {
                             Forwarded::Held => {
                                 // It comes again when whatever holds it says so, and not before.
                                 frames -= 1;
-                                inflated = 0;
+                                if packet.flags.compressed {
+                                    inflated -= packet.body.len();
+                                }
                                 break Ok(0);
                             }
                         },
@@ -295,10 +297,14 @@ impl<B: Back> Reactor<B> {
                         Some(attached) => Some(attached.item(handle, from, &packet)),
                     };
                     from += consumed;
-                    if let Some(item) = item.filter(|of| !self.offer_to_app(of)) {
-                        run.packets += 1;
-                        used = from;
-                        self.batch.items.push(item);
+                    if let Some(item) = item {
+                        if self.offer_to_app(&item) {
+                            self.tell_for_apps_behind(&mut tail);
+                        } else {
+                            run.packets += 1;
+                            used = from;
+                            self.batch.items.push(item);
+                        }
                     }
                 }
                 Ok(Decoded::Control { consumed }) => from += consumed,

@@ -166,6 +166,12 @@ impl<B: Back> Reactor<B> {
             counts.link_gone.add(1);
             return false;
         };
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > linked.link.max_payload() {
+            // Its sender's fault, and not the other end's.
+            counts.dropped_unsendable.add(1);
+            return false;
+        }
         if linked.link.push(header, parts).is_ok() {
             counts.link_frames_out.add(1);
             self.links.queue(link);

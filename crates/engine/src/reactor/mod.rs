@@ -307,7 +307,8 @@ impl<B: Back> Reactor<B> {
         let starving = self.paused_sessions > 0 || !self.held_back.is_empty();
         let more =
             !self.again.is_empty() || !self.accept_again.is_empty() || !self.costly.is_empty();
-        let more = more || self.links.has_work();
+        // What was heard of, or told to applications, while messages were carried out.
+        let more = more || self.links.has_work() || !self.relayed.items.is_empty();
         if more || !self.mailboxes[self.number].queue.prepare_sleep(starving) {
             return Next::Again;
         }
@@ -504,7 +505,6 @@ impl<B: Back> Reactor<B> {
         number: u32,
         text: &[u8],
     ) {
-        self.tell_apps(handle, event, number);
         if self.batch.room() < text.len() {
             self.hand_in();
         }
@@ -521,6 +521,7 @@ impl<B: Back> Reactor<B> {
             start: place.start as u32,
             len: text.len() as u32,
         });
+        self.tell_apps(handle, event, number);
     }
 
     fn same(&mut self, at: u32, serial: u32) -> Option<&mut Connection<B::Stream>> {
@@ -552,6 +553,8 @@ impl<B: Back> Reactor<B> {
             .set((self.paused_sessions + self.held_back.len()) as u64);
         self.report_links();
         let nobody = self.connections.len() == self.vacant.len() + self.links.open;
+        // Those of other nodes' clients end when their proxies have said so.
+        let nobody = nobody && self.sessions.count() == 0;
         if self.draining.is_some() && nobody && !self.drained_told {
             self.drained_told = true;
             self.tell(Handle::NONE, Event::Drained, 0, "");

@@ -211,6 +211,12 @@ impl<B: Back> Reactor<B> {
                     } => self.send_to_list(at, entry, content, (sessions, format)),
                     Action::GroupAdd { group, member } => self.add_to_group(group, member),
                     Action::GroupRemove { group, member } => self.remove_from_group(group, member),
+                    Action::GroupDissolve { group } => {
+                        self.groups.dissolve(group, &mut self.sessions);
+                    }
+                    Action::GroupsLeave { link, member } => {
+                        self.groups.leave_those_of(link, member, &mut self.sessions);
+                    }
                     Action::NameRoute { index, number } => {
                         let name = String::from_utf8_lossy(content.payload(entry));
                         self.out.names.set_python(index, &name, number);

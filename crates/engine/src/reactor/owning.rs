@@ -6,9 +6,11 @@ use crate::back::Back;
 use crate::connection::By;
 use crate::handle::Handle;
 use crate::inbox::{Event, Item, Run, UNKNOWN_ROUTE};
+use crate::limits::LINK_NAMES;
 use crate::outbox::{OutItem, OutRoute, Owner, What};
 use crate::remote::{Remote, Spoken, HOME};
 use crate::session::{Waits, NONE};
+use photinus_proto::binding::MAX_STATE;
 use photinus_proto::bluenet::control::{Control, Tag};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{MessageHead, MessageKind, PacketHead, PacketRoute};
@@ -36,7 +38,11 @@ impl<B: Back> Reactor<B> {
                 .then_some(header.destination),
         });
         let Some(target) = target else {
-            self.return_to_sender(link, header);
+            match header.kind {
+                Kind::Node => self.return_to_sender(link, header),
+                // Its destination is no tag, and would be taken for one.
+                _ => self.statistics.counts.dropped_stale_handle.add(1),
+            }
             return Ok(());
         };
         if header.flags.has(Flags::DROPPABLE) && self.busy.is_one() {
@@ -59,6 +65,7 @@ impl<B: Back> Reactor<B> {
             len: place.len() as u32,
         };
         if self.offer_to_app(&item) {
+            self.tell_for_apps();
             return Ok(());
         }
         self.take_remote(item, payload.len() as u32);
@@ -131,10 +138,13 @@ impl<B: Back> Reactor<B> {
                         gap,
                         spoken: spoken.as_listener(),
                     };
-                    self.arrive(ours, tag, arrival, address, state);
+                    return self.arrive(ours, tag, arrival, address, state);
                 }
                 None => {
-                    let reason = "full";
+                    let reason = match self.draining {
+                        Some(_) => "shutdown",
+                        None => "full",
+                    };
                     let header = Header::new(Kind::Control, Priority::Usual, theirs.0, tag.0);
                     self.push_control(link, header, Control::Refused { reason });
                 }
@@ -182,6 +192,13 @@ impl<B: Back> Reactor<B> {
         if remote.is_some_and(|of| of.theirs == theirs) {
             return Some(known);
         }
+        if self.neighbours.at(link).is_none() || self.draining.is_some() {
+            return None;
+        }
+        if remote.is_some() {
+            // Its place has another session, so it is over; whoever let go of it should have said so.
+            self.end_session(known, By::Network, "replaced");
+        }
         if !self.shared.gate.session_begins() {
             return None;
         }
@@ -209,14 +226,26 @@ impl<B: Back> Reactor<B> {
         arrival: Arrival,
         address: &str,
         state: Option<&[u8]>,
-    ) {
-        if let Some(remote) = self.sessions.live(ours).and_then(|of| of.remote.as_mut()) {
-            remote.arrive(tag, arrival.target);
+    ) -> Result<(), WireError> {
+        let Some(session) = self.sessions.live(ours) else {
+            return Ok(());
+        };
+        let paused = session.paused;
+        if let Some(remote) = &mut session.remote {
+            if !remote.arrive(tag, arrival.target) {
+                self.forget_if_free(ours);
+                return Err(WireError::BadFrame);
+            }
             if arrival.fresh && arrival.target == HOME {
                 remote.speak(tag); // nothing to be answered
             }
         }
+        if paused {
+            // The proxy has forgotten it with what was bound before.
+            self.say_to_proxy(ours, Priority::Control, Control::Xoff);
+        }
         self.tell_of_arrival(ours, tag, arrival, address, state);
+        Ok(())
     }
 
     pub(super) fn tell_of_arrival(
@@ -281,7 +310,11 @@ impl<B: Back> Reactor<B> {
     /// What an owner here says of a session, to whoever holds its client.
     pub(super) fn own(&mut self, ours: Handle, what: Owner, payload: &[u8]) {
         let text = String::from_utf8_lossy(payload);
+        let too_large = payload.len() > MAX_STATE;
         let (tag, control) = match what {
+            Owner::Data if too_large => {
+                return self.statistics.counts.dropped_unsendable.add(1);
+            }
             Owner::Data => (None, Control::Data { state: payload }),
             Owner::Arrived { tag } => (Some(tag), Control::Arrived),
             Owner::Refused { tag } => (Some(tag), Control::Refused { reason: &text }),
@@ -372,11 +405,13 @@ impl<B: Back> Reactor<B> {
             return false;
         };
         let (link, theirs) = (remote.link.local(), remote.theirs);
-        let Some(tag) = remote.tag() else {
-            self.statistics.counts.dropped_gone.add(1);
+        let Some(waits) = super::outbound::waits(entry) else {
             return true;
         };
-        let Some(waits) = super::outbound::waits(entry) else {
+        // Its end may be said before it has been taken.
+        let arriving = remote.arriving().filter(|_| waits.is_goodbye());
+        let Some(tag) = remote.tag().or(arriving) else {
+            self.statistics.counts.dropped_gone.add(1);
             return true;
         };
         let header = Header::new(Kind::Session, Priority::Usual, theirs.0, tag.0);
@@ -412,6 +447,10 @@ impl<B: Back> Reactor<B> {
                 MessageKind::PushNumber { number }
             }
             Waits::Send(What::Push(OutRoute::Named(name)), _) => {
+                if name >= LINK_NAMES || name as usize >= self.out.names.as_slice().len() {
+                    self.statistics.counts.dropped_unsendable.add(1);
+                    return false;
+                }
                 self.name_to(link, name);
                 MessageKind::Push { name }
             }

@@ -17,8 +17,8 @@ use std::collections::VecDeque;
 pub const LENGTH: &str = "tcp://memory:1?protocol=length4";
 pub const POMELO: &str = "tcp://memory:2?protocol=pomelo&heartbeat=0";
 /// A class of spaces, with a route.
-const SPACES: u32 = 1;
-const WAVE: (&str, u32) = ("wave", 9);
+pub const SPACES: u32 = 1;
+pub const WAVE: (&str, u32) = ("wave", 9);
 
 pub struct Member {
     pub name: String,
@@ -168,7 +168,7 @@ impl Cluster {
     }
 
     /// Where the newest session was opened.
-    fn opened(&mut self) -> (usize, Handle) {
+    pub fn opened(&mut self) -> (usize, Handle) {
         for (number, member) in self.members.iter_mut().enumerate() {
             let at = member.seen.iter().position(|of| of.event == Event::Opened);
             if let Some(at) = at {
@@ -179,7 +179,7 @@ impl Cluster {
     }
 
     /// A world node that is not this one.
-    fn other(&self, than: usize) -> usize {
+    pub fn other(&self, than: usize) -> usize {
         let worlds = self.members.iter().enumerate();
         let mut worlds = worlds.filter(|(_, of)| of.name.starts_with("world"));
         worlds.find(|(at, _)| *at != than).unwrap().0
@@ -208,7 +208,7 @@ impl Member {
         self.out.push(action, payload);
     }
 
-    fn hand_over(&mut self) {
+    pub fn hand_over(&mut self) {
         if !self.out.items.is_empty() {
             let _ = self.engine.hand_over(0, std::mem::take(&mut self.out));
         }
@@ -579,4 +579,31 @@ fn without_a_home_nobody_is_let_in() {
     late.read();
     assert!(late.ended);
     assert_eq!(cluster.members[0].count("refused_overloaded"), 1);
+}
+
+#[test]
+fn what_an_application_tells_comes_between_the_packets_of_a_client_here() {
+    let mut world = crate::world::World::new(Limits::default());
+    world.engine.add_app(Echo::registration()).unwrap();
+    let mut routes = Routes::default();
+    routes.add_name(0, SAY.0, SAY.1);
+    world.engine.set_routes(routes);
+    let (client, session) = world.join(crate::world::POMELO);
+    let pomelo = |route: &str, body: &[u8]| crate::world::pomelo(None, route, body);
+    let long = [b'x'; 300];
+    client.write(
+        &[
+            pomelo("say", b"first"),
+            pomelo(Echo::TELL, &long),
+            pomelo("say", b"second"),
+            pomelo(Echo::TELL, b"told"),
+            pomelo("say", b"third"),
+        ]
+        .concat(),
+    );
+    let seen = world.drain();
+    assert!(seen.iter().all(|of| of.handle == session));
+    let bodies: Vec<&[u8]> = seen.iter().map(|of| &of.body[..]).collect();
+    assert_eq!(bodies, [&b"first"[..], &long, b"second", b"told", b"third"]);
+    assert_eq!(world.count("unhandled_bytes"), 0);
 }

@@ -2,6 +2,10 @@
 //! `sockets` alone has threads and the system's clock.
 
 mod cluster;
+mod cluster_bad_input;
+mod cluster_flow;
+mod cluster_groups;
+mod cluster_moves;
 mod compression;
 mod deadlines;
 mod ends;
@@ -20,6 +24,7 @@ mod player;
 mod rates;
 mod relay;
 mod resume;
+mod scripted;
 mod sequences;
 mod sessions;
 mod simulation;

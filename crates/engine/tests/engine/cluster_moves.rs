@@ -1,0 +1,166 @@
+//! How moves end that go wrong, and sessions that end in the midst of one.
+
+use crate::cluster::{Cluster, SPACES};
+use photinus_engine::handle::Handle;
+use photinus_engine::inbox::Event;
+use photinus_engine::limits::Limits;
+use photinus_engine::outbox::Owner;
+use photinus_proto::bluenet::control::Tag;
+
+/// Sends this session's home on to the other node, and has the old one leave.
+fn leave(cluster: &mut Cluster, home: usize, session: Handle) -> usize {
+    let there = cluster.other(home);
+    let name = cluster.members[there].name.clone();
+    let move_on = Owner::Move {
+        request: 1,
+        slot: 0,
+        target: 0,
+        class: 0,
+    };
+    cluster.members[home].own(session, move_on, name.as_bytes());
+    cluster.settle();
+    let tag = Tag(cluster.members[home].event(Event::Fence).id);
+    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    cluster.settle();
+    there
+}
+
+#[test]
+fn a_session_that_ends_between_two_owners_ends_at_both() {
+    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let (client, home, session) = cluster.join(0);
+    let there = leave(&mut cluster, home, session);
+    client.link.close();
+    cluster.settle();
+    for at in [home, there] {
+        cluster.members[at].event(Event::Closed);
+        assert_eq!(cluster.members[at].count("sessions"), 0, "{at}");
+        assert_eq!(cluster.members[at].engine.shared.gate.counts()[2], 0);
+    }
+}
+
+#[test]
+fn a_home_that_nobody_takes_is_offered_to_each_once() {
+    let mut cluster = Cluster::new(1, 3, &Limits::default());
+    let (mut client, home, _) = cluster.join(0);
+    let name = cluster.members[home].name.clone();
+    cluster.network.kill(&name);
+    cluster.members.remove(home);
+    cluster.pass(5_000);
+    let mut offers = 0;
+    for _ in 0..10 {
+        for member in cluster.members.iter_mut().skip(1) {
+            while let Some(at) = member.seen.iter().position(|of| of.event == Event::Arrived) {
+                let arrived = member.seen.remove(at);
+                let tag = Tag(arrived.id);
+                member.own(arrived.handle, Owner::Refused { tag }, b"full");
+                offers += 1;
+            }
+        }
+        cluster.settle();
+    }
+    assert_eq!(offers, 2);
+    client.read();
+    assert!(client.ended);
+    client.link.close();
+    cluster.settle();
+    for member in &cluster.members {
+        assert_eq!(member.count("sessions"), 0, "{}", member.name);
+    }
+}
+
+#[test]
+fn an_attachment_that_is_lost_before_it_was_taken_is_answered() {
+    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let (_client, home, session) = cluster.join(0);
+    let there = cluster.other(home);
+    let name = cluster.members[there].name.clone();
+    let attach = Owner::Attach {
+        request: 9,
+        target: 77,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, attach, name.as_bytes());
+    cluster.settle();
+    cluster.network.kill(&name);
+    cluster.members[there].stuck = true;
+    cluster.pass(5_000);
+    let done = cluster.members[home].event(Event::Done);
+    assert_eq!((done.number, &done.body[..]), (9, &b"lost"[..]));
+}
+
+#[test]
+fn what_no_frame_can_carry_costs_its_sender_and_not_the_link() {
+    let mut cluster = Cluster::new(1, 1, &Limits::default());
+    let (mut client, home, session) = cluster.join(0);
+    cluster.members[home].send(session, &vec![1; 2 << 20]);
+    cluster.members[home].own(session, Owner::Data, &vec![1; 65 << 10]);
+    cluster.members[home].send(session, b"small");
+    cluster.settle();
+    assert_eq!(client.frames(), [b"small"]);
+    assert_eq!(cluster.members[home].count("dropped_unsendable"), 2);
+    assert_eq!(cluster.members[0].count("links_lost"), 0);
+}
+
+#[test]
+fn a_node_that_drains_waits_for_its_sessions_and_takes_no_more() {
+    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let (mut client, home, session) = cluster.join(0);
+    cluster.members[home].send(session, b"last");
+    cluster.members[home].hand_over();
+    let world = cluster.members[home].name.clone();
+    let proxy = cluster.members[0].name.clone();
+    cluster.network.freeze(&world, &proxy, true);
+    cluster.members[home].engine.drain("bye");
+    cluster.settle();
+    let drained = |of: &crate::world::Seen| of.event == Event::Drained;
+    assert!(!cluster.members[home].seen.iter().any(drained));
+    cluster.network.freeze(&world, &proxy, false);
+    cluster.pass(100);
+    assert_eq!(client.frames(), [b"last"]);
+    client.link.close();
+    cluster.settle();
+    cluster.members[home].event(Event::Closed);
+    cluster.members[home].event(Event::Drained);
+    cluster.members[home].seen.clear();
+    // Whose home it would be is told so.
+    for _ in 0..20 {
+        cluster.connect(0, 10, "length4");
+    }
+    cluster.settle();
+    assert!(cluster.members[home].seen.is_empty());
+    assert_eq!(cluster.members[home].count("sessions"), 0);
+}
+
+#[test]
+fn a_packet_for_a_space_that_has_gone_does_not_cost_the_home() {
+    let mut cluster = Cluster::new(1, 1, &Limits::default());
+    let client = cluster.connect(0, 20, "pomelo");
+    client.write(&[crate::world::HELLO, crate::world::ACK].concat());
+    cluster.settle();
+    let (home, session) = cluster.opened();
+    let name = cluster.members[home].name.clone();
+    // A space whose number is the tag of the home.
+    let target = Tag::new(0, 1).0;
+    let attach = Owner::Attach {
+        request: 1,
+        target,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, attach, name.as_bytes());
+    cluster.settle();
+    let arrived = cluster.members[home].event(Event::Arrived);
+    let names = [0, home].map(|of| cluster.members[of].name.clone());
+    cluster.network.freeze(&names[0], &names[1], true);
+    client.write(&crate::world::pomelo(None, "wave", b"1"));
+    cluster.settle();
+    let tag = Tag(arrived.id);
+    cluster.members[home].own(session, Owner::Refused { tag }, b"no");
+    cluster.settle();
+    cluster.network.freeze(&names[0], &names[1], false);
+    cluster.pass(100);
+    let home = &cluster.members[home];
+    assert_eq!(home.count("dropped_stale_handle"), 1);
+    assert!(!home.seen.iter().any(|of| of.event == Event::Arrived));
+    assert_eq!(cluster.members[0].count("rehomed"), 0);
+}
