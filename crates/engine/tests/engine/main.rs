@@ -2,6 +2,7 @@
 //! `sockets` alone has threads and the system's clock.
 
 mod cluster;
+mod cluster_ends;
 mod compression;
 mod deadlines;
 mod ends;
