@@ -165,6 +165,12 @@ impl Bindings {
         slots.flat_map(|(slot, of)| of.machine.owners().map(move |place| (slot, place)))
     }
 
+    /// At its end: what is left to be said of each place.
+    pub fn into_machines(self) -> impl Iterator<Item = (u8, Binding<Place>)> {
+        let slots = self.bound.into_iter().enumerate();
+        slots.filter_map(|(slot, bound)| Some((slot as u8, bound?.machine)))
+    }
+
     /// Who has what is bound now, with the tag under which they know it.
     pub fn owners(&self) -> impl Iterator<Item = (Tag, Place)> + '_ {
         let slots = self.slots();

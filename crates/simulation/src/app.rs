@@ -338,6 +338,11 @@ impl Node {
             self.begin(handle, at_ms);
         }
         let life = self.whose(arrival.origin.0, arrival.address, oracle);
+        let chain = |life| match target {
+            HOME => Some(0),
+            space => oracle.attached(life, (space - SPACES) as u8),
+        };
+        let by = life.and_then(|life| Some((life, chain(life)?)));
         let own = self.sessions[&handle.0].bound.get(&target);
         let own = own.map(|of| (of.owned, of.left));
         note!(
@@ -354,14 +359,10 @@ impl Node {
             // It has back what it left with, or never left.
             (_, false, Some((owned, true))) => Some(owned),
             (_, false, Some((owned, false))) => panic!("{owned:?} was not left"),
-            (_, false, None) if gap && target == HOME => Some(Owned::new(life, 0)),
-            (_, false, None) if gap => {
-                let chain = life.and_then(|life| oracle.attached(life, (target - SPACES) as u8));
-                Some(match chain {
-                    Some(chain) => Owned::new(life, chain),
-                    None => Owned::new(None, 0),
-                })
-            }
+            (_, false, None) if gap => Some(match by {
+                Some((life, chain)) => Owned::new(Some(life), chain),
+                None => Owned::new(None, 0),
+            }),
             (_, false, None) => None,
         };
         let Some(owned) = owned.filter(|_| !self.random.chance(REFUSALS)) else {
@@ -371,7 +372,7 @@ impl Node {
             session.refused.insert(target);
             return self.own(handle, Owner::Refused { tag }, b"not now");
         };
-        let owned = oracle.arrive(owned, gap);
+        let owned = oracle.arrive(owned, gap, by);
         self.bind(handle, target, owned, Some(tag.0));
         self.own(handle, Owner::Arrived { tag }, b"");
     }

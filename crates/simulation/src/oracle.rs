@@ -263,9 +263,14 @@ impl Oracle {
         self.connections.get(&key).copied()
     }
 
-    /// An owner gets a session with this of it, whole or behind a gap.
-    pub fn arrive(&mut self, owned: Owned, gap: bool) -> Owned {
+    /// An owner gets a session with this of it, whole or behind a gap. `by`: whose and which chain that is, as far
+    /// as its address says.
+    pub fn arrive(&mut self, owned: Owned, gap: bool, by: Option<(u32, u8)>) -> Owned {
         let Some(life) = owned.life else {
+            // Nothing of it was handled so far, and that may be all that ever comes.
+            if let Some((life, chain)) = by.filter(|_| gap) {
+                self.chain(life, chain).gaps += 1;
+            }
             return Owned {
                 next: owned.next.filter(|_| !gap),
                 untold_gap: owned.untold_gap || gap,

@@ -99,11 +99,12 @@ impl<B: Back> Reactor<B> {
         }
     }
 
-    /// The session has ended: all who own it hear of it. `bindings` were its.
+    /// The session has ended: all who own it hear of it, and those who only keep what they left with forget it.
+    /// `bindings` were its.
     pub(super) fn close_bindings(
         &mut self,
         handle: Handle,
-        bindings: &Bindings,
+        bindings: Bindings,
         by: By,
         reason: &str,
     ) {
@@ -111,6 +112,7 @@ impl<B: Back> Reactor<B> {
             by: by as u8,
             reason,
         };
+        let known_here = bindings.known_here;
         let mut told = Vec::new();
         // Also those that have left, and keep what they left with.
         for (slot, place) in bindings.places().filter(|(_, of)| !of.is_here()) {
@@ -119,7 +121,19 @@ impl<B: Back> Reactor<B> {
                 self.say_to_owner(handle, place, Tag::new(slot, 0), closed);
             }
         }
-        match bindings.known_here {
+        for (slot, machine) in bindings.into_machines() {
+            let mut actions = Vec::new();
+            machine.close(&mut actions);
+            for action in actions {
+                let Action::SendDetach { to, epoch } = action else {
+                    continue; // nobody reads its client any more
+                };
+                if !to.is_here() && !told.contains(&to.link) {
+                    self.say_to_owner(handle, to, Tag::new(slot, epoch), Control::Detach);
+                }
+            }
+        }
+        match known_here {
             true => self.tell(handle, Event::Closed, by as u32, reason),
             // Nobody here holds it.
             false => self.sessions.free(handle, self.now_ms),

@@ -75,7 +75,7 @@ impl<B: Back> Reactor<B> {
         self.statistics.counts.sessions_closed.add(1);
         match bindings {
             None => self.tell(handle, Event::Closed, by as u32, reason),
-            Some(bindings) => self.close_bindings(handle, &bindings, by, reason),
+            Some(bindings) => self.close_bindings(handle, *bindings, by, reason),
         }
     }
 

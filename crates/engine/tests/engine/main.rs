@@ -3,6 +3,7 @@
 
 mod cluster;
 mod cluster_bad_input;
+mod cluster_ends;
 mod cluster_flow;
 mod cluster_groups;
 mod cluster_moves;
