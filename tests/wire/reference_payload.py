@@ -40,6 +40,7 @@ CONTROLS: dict[int, tuple[str, dict[str, str]]] = {
     26: ("xon", {}),
     32: ("name", {"index": "number", "number": "number", "name": "text"}),
     33: ("routes", {"entries": "entries"}),
+    34: ("leaving", {}),
     40: ("gone", {}),
 }
 TAGS = {name: tag for tag, (name, _) in CONTROLS.items()}

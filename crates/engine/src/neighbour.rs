@@ -15,6 +15,8 @@ pub struct Neighbour {
     pub node: Box<str>,
     /// `None`: it has not told yet. By class; 0 is its application's.
     pub routes: Option<HashMap<u32, Class>>,
+    /// It stops.
+    pub leaving: bool,
     /// Its names of pushes, by its index: ours.
     pub names: Vec<u32>,
     /// Our names that it has been told: those with an index below this.
@@ -35,6 +37,7 @@ impl Neighbour {
             link,
             node: node.into(),
             routes: None,
+            leaving: false,
             names: Vec::new(),
             announced: 0,
             sessions: Vec::new(),

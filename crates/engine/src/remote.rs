@@ -141,6 +141,12 @@ impl Remote {
         self.tag().or(silent.map(|of| of.tag))
     }
 
+    /// Whether this node is its home.
+    pub fn is_home(&self) -> bool {
+        let mut speak = self.bindings.iter().filter(|of| of.stage == Stage::Speaks);
+        speak.any(|of| of.target == HOME)
+    }
+
     pub fn is_free(&self) -> bool {
         self.bindings.is_empty()
     }

@@ -262,6 +262,7 @@ fn read_control(bytes: &[u8]) -> Result<Value, WireError> {
                 .collect();
             json!({"control": "routes", "entries": entries?})
         }
+        Control::Leaving => json!({"control": "leaving"}),
         Control::Gone => json!({"control": "gone"}),
     })
 }
@@ -347,6 +348,7 @@ fn write_control(of: &Value) -> Vec<u8> {
             name: text(&of["name"]),
         },
         "routes" => Control::Routes { entries: &entries },
+        "leaving" => Control::Leaving,
         "gone" => Control::Gone,
         other => panic!("{other}"),
     };

@@ -1,7 +1,7 @@
 //! Who owns the sessions of our clients: what their bindings' state machines say is carried out here, and
 //! what owners say of them comes here, whether they are this node or another.
 
-use super::owning::Arrival;
+use super::owning::{Arrival, ANY_NODE};
 use super::Reactor;
 use crate::back::Back;
 use crate::bindings::{Bindings, Bound, Place};
@@ -35,7 +35,8 @@ impl<B: Back> Reactor<B> {
             let link = self.links.get(of.link.local());
             link.is_some_and(|of| of.roles.has(Roles::WORLD))
         };
-        let serving = self.neighbours.all().filter(|of| of.routes.is_some());
+        let serving = self.neighbours.all();
+        let serving = serving.filter(|of| of.routes.is_some() && !of.leaving);
         let serving = serving.filter(|of| is_world(of) && !declined(of.link));
         let nodes = serving.map(|of| (Candidate(of.link, &of.node), homes::seed(&of.node)));
         let chosen = homes.choose(session, nodes)?;
@@ -114,11 +115,10 @@ impl<B: Back> Reactor<B> {
         };
         let known_here = bindings.known_here;
         let mut told = Vec::new();
-        // Also those that have left, and keep what they left with.
-        for (slot, place) in bindings.places().filter(|(_, of)| !of.is_here()) {
+        for (tag, place) in bindings.owners().filter(|(_, of)| !of.is_here()) {
             if !told.contains(&place.link) {
                 told.push(place.link);
-                self.say_to_owner(handle, place, Tag::new(slot, 0), closed);
+                self.say_to_owner(handle, place, tag, closed);
             }
         }
         for (slot, machine) in bindings.into_machines() {
@@ -234,7 +234,11 @@ impl<B: Back> Reactor<B> {
                 class,
             } => {
                 let asked = (slot, request);
-                match self.place_at(node, target, class) {
+                let to = match (which, node) {
+                    (0, ANY_NODE) => self.home_for(session),
+                    _ => self.place_at(node, target, class),
+                };
+                match to {
                     Some(to) => self.begin_move(session, which, to, asked),
                     None => self.answer_to(session, asked, which, "unreachable"),
                 }
@@ -495,6 +499,9 @@ impl<B: Back> Reactor<B> {
     }
 
     fn answer_to(&mut self, session: Handle, (asker, request): (u8, u32), slot: u8, reason: &str) {
+        if request == UNASKED && reason.is_empty() {
+            return; // who asked for that has gone with it
+        }
         let done = Control::Done {
             request,
             slot,

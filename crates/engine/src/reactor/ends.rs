@@ -138,8 +138,9 @@ impl<B: Back> Reactor<B> {
                 self.close(at, By::Server, reason);
             }
         }
+        self.tell_of_leaving();
         for handle in self.sessions.handles() {
-            self.kick(handle, reason);
+            self.hand_on_or_kick(handle, reason);
         }
     }
 

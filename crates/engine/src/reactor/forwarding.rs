@@ -128,6 +128,12 @@ impl<B: Back> Reactor<B> {
         let payload = self.batch.arena[payload].to_vec();
         let control = Control::decode(&payload)?;
         match control {
+            Control::Leaving if header.source == LINK => {
+                if let Some(neighbour) = self.neighbours.at_mut(link) {
+                    neighbour.leaving = true;
+                }
+                Ok(())
+            }
             Control::Routes { entries } if header.source == LINK => {
                 let neighbour = self.neighbours.at_mut(link);
                 neighbour.map_or(Ok(()), |of| of.learn(entries))

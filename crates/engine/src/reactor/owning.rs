@@ -11,11 +11,16 @@ use crate::outbox::{OutItem, OutRoute, Owner, What};
 use crate::remote::{Remote, Spoken, HOME};
 use crate::session::{Waits, NONE};
 use photinus_proto::binding::MAX_STATE;
-use photinus_proto::bluenet::control::{Control, Tag};
+use photinus_proto::bluenet::control::{Control, Tag, LINK};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{MessageHead, MessageKind, PacketHead, PacketRoute};
 use photinus_proto::error::WireError;
 use std::ops::Range;
+
+/// The number of a request of the engine's own: Python's begin with 1.
+const HAND_ON: u32 = 0;
+/// Where a home is moved to that its proxy is to choose.
+pub(super) const ANY_NODE: &str = "";
 
 impl<B: Back> Reactor<B> {
     /// A packet from a client of a proxy, for its session's owner here.
@@ -179,7 +184,14 @@ impl<B: Back> Reactor<B> {
                 request,
                 slot,
                 reason,
-            } => self.tell_done(ours, request, slot, reason),
+            } => {
+                let draining = self.draining.clone().filter(|_| request == HAND_ON);
+                match draining.filter(|_| slot == 0 && !reason.is_empty()) {
+                    // Nobody takes it.
+                    Some(why) => self.kick(ours, &why),
+                    None => self.tell_done(ours, request, slot, reason),
+                }
+            }
             _ => return Err(WireError::BadFrame),
         }
         Ok(())
@@ -295,6 +307,32 @@ impl<B: Back> Reactor<B> {
     pub(super) fn tell_done(&mut self, ours: Handle, request: u32, slot: u8, reason: &str) {
         let text = reason.as_bytes();
         self.tell_bytes(ours, Event::Done, slot.into(), 0, request, text);
+    }
+
+    /// This node stops: neighbours have no new sessions at home here.
+    pub(super) fn tell_of_leaving(&mut self) {
+        let links: Vec<u32> = self.neighbours.all().map(|of| of.link.local()).collect();
+        for link in links {
+            let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
+            self.push_control(link, header, Control::Leaving);
+        }
+    }
+
+    /// This node stops: a session that is at home here and whose client is elsewhere goes on to another home, in
+    /// order; all others end.
+    pub(super) fn hand_on_or_kick(&mut self, ours: Handle, reason: &str) {
+        let remote = self.sessions.peek(ours).and_then(|of| of.remote.as_ref());
+        if !remote.is_some_and(|of| of.is_home()) {
+            return self.kick(ours, reason);
+        }
+        let move_on = Control::Move {
+            request: HAND_ON,
+            slot: 0,
+            node: ANY_NODE,
+            target: HOME,
+            class: 0,
+        };
+        self.say_to_proxy(ours, Priority::Usual, move_on);
     }
 
     /// None of its bindings is here any more: it goes on without us.
@@ -487,12 +525,7 @@ impl<B: Back> Reactor<B> {
                 Some((text, number)) => (text.clone(), *number),
                 None => return,
             };
-            let header = Header::new(
-                Kind::Control,
-                Priority::Usual,
-                0,
-                photinus_proto::bluenet::control::LINK,
-            );
+            let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
             let control = Control::Name {
                 index: announced,
                 number,

@@ -540,6 +540,40 @@ fn a_lost_home_is_replaced_with_the_data_that_was_kept() {
 }
 
 #[test]
+fn a_world_node_that_stops_hands_its_sessions_on() {
+    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let (mut client, home, session) = cluster.join(0);
+    cluster.members[home].engine.drain("shutdown");
+    cluster.settle();
+    client.say(b"while it moves");
+    cluster.settle();
+    let fence = cluster.members[home].event(Event::Fence);
+    assert_eq!((fence.handle, fence.number), (session, 0));
+    let tag = Tag(fence.id);
+    cluster.members[home].own(session, Owner::Fenced { tag }, b"gold 7");
+    cluster.settle();
+    let other = cluster.other(home);
+    let arrived = cluster.members[other].event(Event::Arrived);
+    assert_eq!(arrived.number, 0, "as its home");
+    assert_eq!(arrived.route & 7, 4, "whole, and with a state");
+    let tag = Tag(arrived.id);
+    cluster.members[other].own(arrived.handle, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    assert_eq!(cluster.members[other].packets(), [b"while it moves"]);
+    cluster.members[home].event(Event::Gone);
+    cluster.members[home].event(Event::Drained);
+    client.read();
+    assert!(!client.ended);
+    // Nobody new is at home there, and who has nowhere to go is told so.
+    let (mut late, new_home, _) = cluster.join(0);
+    assert_eq!(new_home, other);
+    cluster.members[other].engine.drain("shutdown");
+    cluster.settle();
+    late.read();
+    assert!(late.ended);
+}
+
+#[test]
 fn a_native_application_answers_and_tells_wherever_the_client_is() {
     let mut cluster = Cluster::with(1, 1, &Limits::default(), Some(Echo::registration));
     let (mut client, home, session) = cluster.join(0);

@@ -32,8 +32,10 @@ fn a_session_that_ends_between_two_owners_ends_at_both() {
     let there = leave(&mut cluster, home, session);
     client.link.close();
     cluster.settle();
+    // Who has left forgets it, and who has it hears of its end.
+    cluster.members[home].event(Event::Gone);
+    cluster.members[there].event(Event::Closed);
     for at in [home, there] {
-        cluster.members[at].event(Event::Closed);
         assert_eq!(cluster.members[at].count("sessions"), 0, "{at}");
         assert_eq!(cluster.members[at].engine.shared.gate.counts()[2], 0);
     }
@@ -104,7 +106,7 @@ fn what_no_frame_can_carry_costs_its_sender_and_not_the_link() {
 
 #[test]
 fn a_node_that_drains_waits_for_its_sessions_and_takes_no_more() {
-    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let mut cluster = Cluster::new(1, 1, &Limits::default());
     let (mut client, home, session) = cluster.join(0);
     cluster.members[home].send(session, b"last");
     cluster.members[home].hand_over();
@@ -123,7 +125,7 @@ fn a_node_that_drains_waits_for_its_sessions_and_takes_no_more() {
     cluster.members[home].event(Event::Closed);
     cluster.members[home].event(Event::Drained);
     cluster.members[home].seen.clear();
-    // Whose home it would be is told so.
+    // There is no other home: who comes is turned away.
     for _ in 0..20 {
         cluster.connect(0, 10, "length4");
     }

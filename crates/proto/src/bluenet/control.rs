@@ -121,6 +121,8 @@ pub enum Control<'a> {
     Routes {
         entries: &'a [u8],
     },
+    /// The sender stops: it is no home for new sessions.
+    Leaving,
 
     // To the sender of something that could not be delivered: its header's destination and source, exchanged.
     Gone,
@@ -283,6 +285,7 @@ impl<'a> Control<'a> {
                 out.push(33);
                 out.extend_from_slice(entries);
             }
+            Control::Leaving => out.push(34),
             Control::Gone => out.push(40),
         }
     }
@@ -378,6 +381,7 @@ impl<'a> Control<'a> {
             33 => Control::Routes {
                 entries: fields.rest(),
             },
+            34 => Control::Leaving,
             40 => Control::Gone,
             _ => return Err(WireError::BadFrame),
         };
@@ -507,6 +511,7 @@ mod tests {
                 name: text,
             },
             Control::Routes { entries: state },
+            Control::Leaving,
             Control::Gone,
         ]
     }
