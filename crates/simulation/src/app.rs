@@ -397,6 +397,9 @@ impl Node {
         let marks = Marks::NONE;
         let session = self.sessions.get_mut(&to.0);
         let session = session.unwrap_or_else(|| panic!("a packet to no session: {to:?}"));
+        if session.refused.contains(&item.number) {
+            return self.trace.count("packets behind a refused arrival");
+        }
         if item.route == UNKNOWN_ROUTE {
             let class = crate::client::ROUTES
                 .iter()
@@ -411,9 +414,6 @@ impl Node {
             return;
         }
         let packet = Numbered::decode(body);
-        if session.refused.contains(&item.number) {
-            return self.trace.count("packets behind a refused arrival");
-        }
         let bound = session.bound.get_mut(&item.number);
         let bound = bound.unwrap_or_else(|| panic!("{packet:?} to nothing that it is bound to"));
         assert!(!bound.left, "{packet:?} behind the fence");

@@ -8,14 +8,14 @@ use crate::trace::Trace;
 use photinus_engine::engine::Engine;
 use photinus_engine::handle::Handle;
 use photinus_engine::homes::Homes;
-use photinus_engine::inbox::Batch;
+use photinus_engine::inbox::{arrival, Batch, Event};
 use photinus_engine::limits::{Limits, PACKET_OVERHEAD};
 use photinus_engine::memory::{MemoryConnection, Network};
 use photinus_engine::outbox::{Action, OutBatch, NO_NUMBER};
 use photinus_engine::routes::Routes;
 use photinus_proto::bluenet::header::{Kind, Priority};
 use photinus_proto::link::hello::{Identity, Roles};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -27,7 +27,6 @@ pub enum Role {
 
 pub struct Node {
     pub name: String,
-    pub role: Role,
     pub generation: u64,
     pub(crate) trace: Trace,
     pub(crate) random: Random,
@@ -43,6 +42,8 @@ pub struct Node {
     /// When which slot was let go of, in milliseconds.
     pub(crate) freed: BTreeMap<u32, u64>,
     pub(crate) links: BTreeMap<u32, Linked>,
+    /// Sessions whose clients are at other nodes.
+    remote: BTreeSet<u32>,
     /// Its Python does something else, and handles nothing.
     pub stuck: bool,
 }
@@ -98,7 +99,6 @@ impl Node {
         }
         let mut node = Node {
             name: name.to_owned(),
-            role,
             generation,
             random: Random::new(seed),
             trace: trace.clone(),
@@ -111,6 +111,7 @@ impl Node {
             ended: Vec::new(),
             freed: BTreeMap::new(),
             links: BTreeMap::new(),
+            remote: BTreeSet::new(),
             stuck: false,
         };
         for (index, name) in [(TOLD_NAME, TOLD), (GROUP_NAME, GROUP)] {
@@ -136,9 +137,22 @@ impl Node {
         self.engine
             .turn(now_ms * NS_A_MS)
             .expect("memory does not fail");
+        let known = self.inbox.len();
         self.engine
             .take_inbox(&mut self.inbox)
             .expect("nothing has stopped it");
+        let fresh = self.inbox.iter().skip(known);
+        let items = fresh.flat_map(|batch| batch.items.iter().map(|item| (item, batch.body(item))));
+        for (item, body) in items {
+            let is_remote = match item.event {
+                Event::Opened => item.route != 0,
+                Event::Arrived => arrival(body).expect("an arrival").origin.0 != 0,
+                _ => continue,
+            };
+            if is_remote {
+                self.remote.insert(item.handle.0);
+            }
+        }
         self.check_budgets();
     }
 
@@ -271,13 +285,14 @@ impl Node {
             let cost = run.bytes as usize + run.packets as usize * PACKET_OVERHEAD;
             *waiting.entry(run.handle.0).or_default() += cost;
         }
-        // What was sent before its proxy heard that it is enough, which is no more than a link keeps.
-        let on_its_way = match self.role {
-            Role::Both | Role::Proxy => 0,
-            Role::World => self.limits.link_kept_bytes,
-        };
-        let most = self.limits.inbound_session_bytes + A_READ + on_its_way;
+        let most = self.limits.inbound_session_bytes + A_READ;
         for (session, waits) in waiting {
+            // What was sent before its proxy heard that it is enough, which is no more than a link keeps.
+            let on_its_way = match self.remote.contains(&session) {
+                true => self.limits.link_kept_bytes,
+                false => 0,
+            };
+            let most = most + on_its_way;
             assert!(
                 waits <= most,
                 "{}: {waits} bytes of session {session:#x} wait, and {most} may",
