@@ -297,6 +297,22 @@ async def test_a_new_home_has_the_data_that_was_kept() -> None:
         assert await request(client, "who") == f"{other} ann"
 
 
+async def test_a_node_that_stops_hands_its_sessions_on() -> None:
+    async with TestCluster(game(), nodes=2, proxies=1) as t:
+        client = await t.connect()
+        await tell(client, "name", "ann")
+        home = (await request(client, "who")).split()[0]
+        other = next(name for name in ("world-1", "world-2") if name != home)
+        await t.nodes[home].stop()
+        assert (await client.receive("rehomed", Text)).text == "ann"
+        assert await request(client, "who") == f"{other} ann"
+        assert client.connected
+        assert f"closed on {home}" not in Hall.log
+        client.close()
+        await t.advance(1)
+        assert Hall.log[-1] == f"closed on {other}"
+
+
 async def test_a_stale_name_reaches_nobody() -> None:
     async with TestCluster(game(), nodes=2, proxies=1) as t:
         client = await t.connect()
