@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +18,7 @@ from photinus import App, Closed, Group, Node, Rate, Refused, Routes, Session
 from photinus.client import Client, connect
 from photinus.config import Config, EngineSection, Limits, NodeSection
 from photinus.errors import ConfigError, Kicked
-from photinus.node import run
+from photinus.node import run, threads_for
 
 LOOPBACK = "tcp://127.0.0.1:0?protocol=pomelo"
 
@@ -309,3 +311,11 @@ def test_a_stop_that_runs_out_of_time_cancels_handlers_and_still_says_goodbye(on
 
     on_loop(main, App("game", routes=[routes]), ["tcp://127.0.0.1:0?protocol=length2"])
     assert story == ["b'a' begun", "b'a' cancelled", "b'b' begun", "b'b' cancelled", "shutdown"]
+
+
+def test_a_proxy_has_a_thread_for_each_core_but_one() -> None:
+    cores = len(os.sched_getaffinity(0))
+    proxy = Config(node=NodeSection(roles=("proxy",)))
+    assert threads_for(proxy) == max(1, min(cores - 1, 16))
+    assert threads_for(Config()) == (0 if sys.platform == "linux" else 1)
+    assert threads_for(Config(node=NodeSection(roles=("proxy",)), engine=EngineSection(threads=2))) == 2

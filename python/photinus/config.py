@@ -36,6 +36,8 @@ ROLES: tuple[Role, ...] = ("proxy", "world")
 Threads = Annotated[int, Meta(ge=0, le=256)]
 # Leading from the loop's thread is tested where servers run.
 DEFAULT_THREADS = 0 if sys.platform == "linux" else 1
+# As many reactors as an engine has.
+MOST_THREADS = 16
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -73,8 +75,9 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True):
 class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     """[engine]: the native engine."""
 
-    threads: Threads = DEFAULT_THREADS
-    """Native threads that lead reactors. With 0 the event loop's own thread leads while it has nothing
+    threads: Threads | UnsetType = UNSET
+    """Native threads that lead reactors; left out, 0, and on a node that is only a proxy one for each core but
+    one. With 0 the event loop's own thread leads while it has nothing
     else to do, and a native thread stands by for when it has: the shortest way from a packet to its
     handler and back. On a loop that Photinus did not make that native thread always leads."""
 

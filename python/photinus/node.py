@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
@@ -18,7 +20,7 @@ from .cluster.service import Handling
 from .cluster.table import has_tls_links
 from .cluster.table import roles as roles_of
 from .cluster.watch import LOOK_SECONDS as LOOK_AT_LINKS_SECONDS
-from .config import Config, Role
+from .config import DEFAULT_THREADS, MOST_THREADS, Config, Role
 from .engine import Engine, Handler, MemoryNetwork
 from .engine import Session as NativeSession
 from .errors import ConfigError, Refused, UsageError
@@ -455,8 +457,9 @@ def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork |
     """An engine with these limits; ConfigError names the one that it does not accept. One in memory is alone, or has
     this name in a network."""
     limits = config.limits.given()
+    threads = threads_for(config)
     try:
-        engine = Engine(threads=config.engine.threads, memory=memory, limits=limits, network=network, name=name)
+        engine = Engine(threads=threads, memory=memory, limits=limits, network=network, name=name)
     except ValueError as error:
         raise ConfigError(f"[limits] {error}") from error
     for app in config.native.apps:
@@ -465,6 +468,15 @@ def engine_for(config: Config, *, memory: bool = False, network: MemoryNetwork |
         except ValueError as error:
             raise ConfigError(f"[native] apps: {error}") from error
     return engine
+
+
+def threads_for(config: Config) -> int:
+    """Native threads that lead reactors. A proxy's Python has nothing to do with what it forwards."""
+    if isinstance(config.engine.threads, int):
+        return config.engine.threads
+    if roles_of(config) == ("proxy",):
+        return max(1, min(len(os.sched_getaffinity(0)) - 1, MOST_THREADS)) if sys.platform == "linux" else 1
+    return DEFAULT_THREADS
 
 
 def _attached(cluster: Cluster, handling: Handling) -> Handler:

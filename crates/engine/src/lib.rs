@@ -29,6 +29,7 @@ pub mod lock;
 pub mod memory;
 mod names;
 mod neighbour;
+mod nodes;
 pub mod outbox;
 pub mod overload;
 pub mod rate;
