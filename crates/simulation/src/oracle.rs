@@ -509,6 +509,12 @@ impl Oracle {
         !life.gap && !life.is_lost(chain)
     }
 
+    /// How many packets have been handled by now.
+    pub fn handled(&self) -> usize {
+        let chains = self.lives.iter().flat_map(|of| &of.chains);
+        chains.map(|of| of.handled.len()).sum()
+    }
+
     /// All faults are healed, all time has passed: everything that was to come has come.
     pub fn check_rest(&mut self) {
         for at in 0..self.lives.len() as u32 {
