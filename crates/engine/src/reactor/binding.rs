@@ -61,6 +61,7 @@ impl<B: Back> Reactor<B> {
         address: &str,
     ) {
         if home.is_here() {
+            self.keep_address(handle, address);
             return self.tell(handle, Event::Opened, u32::from(listener), address);
         }
         if let Some(session) = self.sessions.live(handle) {
@@ -69,15 +70,33 @@ impl<B: Back> Reactor<B> {
         self.send_arrive(handle, 0, (home, 1), (true, false), None);
     }
 
+    /// Of a client whose session is nobody's but this node's. A node that is alone needs it no more.
+    fn keep_address(&mut self, session: Handle, address: &str) {
+        if self.shared.identity().is_some() {
+            self.addresses_at_home.insert(session.0, address.into());
+        }
+    }
+
+    /// A session that had this node as its home, and nothing else, is to have more.
+    fn bind_at_home(&mut self, session: Handle) {
+        let address = self.addresses_at_home.remove(&session.0);
+        if let Some(of) = self.sessions.live(session) {
+            let address = address.unwrap_or_default();
+            of.bindings = Some(Box::new(Bindings::new(Place::HERE, &address)));
+        }
+    }
+
     /// What happened to a session's connection, to all who own it.
     pub(super) fn tell_owners(&mut self, handle: Handle, event: Event, number: u32, text: &str) {
-        let bindings = self
-            .sessions
-            .live(handle)
-            .and_then(|of| of.bindings.as_ref());
-        let Some(bindings) = bindings else {
+        let Some(bindings) = self.bindings(handle) else {
+            if event == Event::Resumed {
+                self.keep_address(handle, text);
+            }
             return self.tell(handle, event, number, text);
         };
+        if event == Event::Resumed {
+            bindings.address = text.into();
+        }
         let here = bindings.known_here;
         let owners: Vec<_> = bindings.owners().collect();
         if here {
@@ -318,11 +337,7 @@ impl<B: Back> Reactor<B> {
 
     fn attach(&mut self, session: Handle, to: Place, asked: (u8, u32)) {
         if self.bindings(session).is_none() {
-            // So far it had this node as its home, and nothing else.
-            let address = "";
-            if let Some(of) = self.sessions.live(session) {
-                of.bindings = Some(Box::new(Bindings::new(Place::HERE, address)));
-            }
+            self.bind_at_home(session);
         }
         let Some(bindings) = self.bindings(session) else {
             return;
@@ -344,9 +359,7 @@ impl<B: Back> Reactor<B> {
 
     fn begin_move(&mut self, session: Handle, slot: u8, to: Place, asked: (u8, u32)) {
         if self.bindings(session).is_none() && slot == 0 {
-            if let Some(of) = self.sessions.live(session) {
-                of.bindings = Some(Box::new(Bindings::new(Place::HERE, "")));
-            }
+            self.bind_at_home(session);
         }
         match self.bindings(session).and_then(|of| of.at_mut(slot)) {
             None => self.answer_to(session, asked, slot, "not-attached"),
