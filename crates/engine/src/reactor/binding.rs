@@ -170,7 +170,7 @@ impl<B: Back> Reactor<B> {
         if let Control::Xoff | Control::Xon = control {
             let full = control == Control::Xoff;
             if !full || !is_planted(Planted::IgnoredXoff) {
-                self.hear_flow(link, session, full);
+                self.hear_flow(link, session, tag, full);
             }
             return Ok(());
         }
@@ -282,10 +282,12 @@ impl<B: Back> Reactor<B> {
         Ok(())
     }
 
-    /// The session's budget at an owner is used up, or free again: whatever is bound there. What it is bound under
-    /// does not matter, since this overtakes what is said of that.
-    fn hear_flow(&mut self, link: Handle, session: Handle, full: bool) {
+    /// The session's budget at an owner is used up, or free again: for whatever is bound there. Whose budget that is
+    /// the tag says: what was bound under one that is over may have been all, and what came there since begins anew. Such
+    /// a node says no more that there is room.
+    fn hear_flow(&mut self, link: Handle, session: Handle, tag: Tag, full: bool) {
         let bindings = self.bindings(session);
+        let bindings = bindings.filter(|of| !full || of.owner(link, tag).is_some());
         if !bindings.is_some_and(|of| of.set_full_at(link, full)) {
             self.statistics.counts.dropped_stale_handle.add(1);
         } else if !full {
@@ -348,10 +350,10 @@ impl<B: Back> Reactor<B> {
         if let Some((slot, _)) = there {
             return self.answer_to(session, asked, slot, "");
         }
-        match bindings.attach(Bound::new(to, Some(asked))) {
-            Some(slot) => {
+        match bindings.attach(to, asked) {
+            Some((slot, epoch)) => {
                 bindings.known_here |= to.is_here();
-                self.send_arrive(session, slot, (to, 1), (true, false), None);
+                self.send_arrive(session, slot, (to, epoch), (true, false), None);
             }
             None => self.answer_to(session, asked, 0, "too-many"),
         }
