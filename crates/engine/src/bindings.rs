@@ -38,6 +38,9 @@ impl Place {
 
 pub struct Bindings {
     bound: Vec<Option<Bound>>,
+    /// Under which epoch each place is bound next. It goes on where it was: what is still said of the one before is not
+    /// to be taken for the word of the next.
+    next: [u16; BINDINGS],
     /// Places that are held, and those whose owner has said that its budget is used up: a bit each.
     held: u16,
     full: u16,
@@ -58,9 +61,9 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub fn new(place: Place, asked: Option<(u8, u32)>) -> Bound {
+    pub fn new(place: Place, epoch: u16, asked: Option<(u8, u32)>) -> Bound {
         Bound {
-            machine: Binding::new(place, 1),
+            machine: Binding::new(place, epoch),
             asked,
         }
     }
@@ -69,7 +72,8 @@ impl Bound {
 impl Bindings {
     pub fn new(home: Place, address: &str) -> Bindings {
         Bindings {
-            bound: vec![Some(Bound::new(home, None))],
+            bound: vec![Some(Bound::new(home, 1, None))],
+            next: [1; BINDINGS],
             held: 0,
             full: 0,
             declined: Vec::new(),
@@ -94,20 +98,23 @@ impl Bindings {
         slots.filter_map(|(slot, bound)| Some((slot as u8, bound.as_ref()?)))
     }
 
-    /// Takes a free place for an attachment. `None`: there is none.
-    pub fn attach(&mut self, bound: Bound) -> Option<u8> {
+    /// Takes a free place for an attachment, and says under which epoch. `None`: there is none.
+    pub fn attach(&mut self, to: Place, asked: (u8, u32)) -> Option<(u8, u16)> {
         let free = (1..BINDINGS).find(|&slot| self.bound.get(slot).is_none_or(Option::is_none))?;
         if self.bound.len() <= free {
             self.bound.resize_with(free + 1, || None);
         }
-        self.bound[free] = Some(bound);
-        Some(free as u8)
+        let epoch = self.next[free];
+        self.bound[free] = Some(Bound::new(to, epoch, Some(asked)));
+        Some((free as u8, epoch))
     }
 
     /// Frees a place.
     pub fn detach(&mut self, slot: u8) -> Option<Bound> {
         self.let_go(slot);
-        self.bound.get_mut(usize::from(slot))?.take()
+        let bound = self.bound.get_mut(usize::from(slot))?.take()?;
+        self.next[usize::from(slot)] = bound.machine.next_epoch();
+        Some(bound)
     }
 
     fn let_go(&mut self, slot: u8) {

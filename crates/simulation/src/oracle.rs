@@ -78,6 +78,9 @@ struct Chain {
     class: u8,
     /// It is left, or was refused or lost: what still goes there goes nowhere.
     closed: bool,
+    /// Gaps of the home when it asked for this. With a home is lost what it was told: that this is not attached any
+    /// more. The next one, which is told of the gap, attaches again what it needs.
+    home_gaps: u32,
 }
 
 /// What was sent to a group once.
@@ -133,6 +136,15 @@ impl Owned {
             handled: number(3)?,
             untold_gap: false,
         })
+    }
+}
+
+impl Life {
+    /// Whether some of what this chain carried may be lost.
+    fn is_lost(&self, chain: u8) -> bool {
+        let of = &self.chains[usize::from(chain)];
+        let home_lost = chain > 0 && self.chains[0].gaps > of.home_gaps;
+        home_lost || of.gaps > 0 || of.closed
     }
 }
 
@@ -192,8 +204,9 @@ impl Oracle {
 
     /// A request was refused: what it was for is not there.
     pub fn hear_error(&mut self, by: u32, chain: u8, number: u32) {
+        let lost = self.lives[by as usize].is_lost(chain);
         let of = self.chain(by, chain);
-        let (lost, before) = (of.closed || of.gaps > 0, of.open.len());
+        let before = of.open.len();
         of.open.retain(|open| *open != number);
         assert!(
             of.open.len() < before,
@@ -310,8 +323,10 @@ impl Oracle {
         let of = &mut self.lives[life as usize];
         match what {
             Wish::Attach { class } => {
+                let home_gaps = of.chains[0].gaps;
                 of.chains.push(Chain {
                     class,
+                    home_gaps,
                     ..Chain::default()
                 });
                 let chain = of.chains.len() as u8 - 1;
@@ -491,8 +506,13 @@ impl Oracle {
     /// Nothing of what this chain carried may be lost.
     fn is_whole(&self, life: u32, chain: u8) -> bool {
         let life = &self.lives[life as usize];
-        let chain = &life.chains[usize::from(chain)];
-        !life.gap && chain.gaps == 0 && !chain.closed
+        !life.gap && !life.is_lost(chain)
+    }
+
+    /// How many packets have been handled by now.
+    pub fn handled(&self) -> usize {
+        let chains = self.lives.iter().flat_map(|of| &of.chains);
+        chains.map(|of| of.handled.len()).sum()
     }
 
     /// All faults are healed, all time has passed: everything that was to come has come.

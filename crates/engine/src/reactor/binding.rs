@@ -61,6 +61,7 @@ impl<B: Back> Reactor<B> {
         address: &str,
     ) {
         if home.is_here() {
+            self.keep_address(handle, address);
             return self.tell(handle, Event::Opened, u32::from(listener), address);
         }
         if let Some(session) = self.sessions.live(handle) {
@@ -69,15 +70,33 @@ impl<B: Back> Reactor<B> {
         self.send_arrive(handle, 0, (home, 1), (true, false), None);
     }
 
+    /// Of a client whose session is nobody's but this node's. A node that is alone needs it no more.
+    fn keep_address(&mut self, session: Handle, address: &str) {
+        if self.shared.identity().is_some() {
+            self.addresses_at_home.insert(session.0, address.into());
+        }
+    }
+
+    /// A session that had this node as its home, and nothing else, is to have more.
+    fn bind_at_home(&mut self, session: Handle) {
+        let address = self.addresses_at_home.remove(&session.0);
+        if let Some(of) = self.sessions.live(session) {
+            let address = address.unwrap_or_default();
+            of.bindings = Some(Box::new(Bindings::new(Place::HERE, &address)));
+        }
+    }
+
     /// What happened to a session's connection, to all who own it.
     pub(super) fn tell_owners(&mut self, handle: Handle, event: Event, number: u32, text: &str) {
-        let bindings = self
-            .sessions
-            .live(handle)
-            .and_then(|of| of.bindings.as_ref());
-        let Some(bindings) = bindings else {
+        let Some(bindings) = self.bindings(handle) else {
+            if event == Event::Resumed {
+                self.keep_address(handle, text);
+            }
             return self.tell(handle, event, number, text);
         };
+        if event == Event::Resumed {
+            bindings.address = text.into();
+        }
         let here = bindings.known_here;
         let owners: Vec<_> = bindings.owners().collect();
         if here {
@@ -151,7 +170,7 @@ impl<B: Back> Reactor<B> {
         if let Control::Xoff | Control::Xon = control {
             let full = control == Control::Xoff;
             if !full || !is_planted(Planted::IgnoredXoff) {
-                self.hear_flow(link, session, full);
+                self.hear_flow(link, session, tag, full);
             }
             return Ok(());
         }
@@ -263,10 +282,12 @@ impl<B: Back> Reactor<B> {
         Ok(())
     }
 
-    /// The session's budget at an owner is used up, or free again: whatever is bound there. What it is bound under
-    /// does not matter, since this overtakes what is said of that.
-    fn hear_flow(&mut self, link: Handle, session: Handle, full: bool) {
+    /// The session's budget at an owner is used up, or free again: for whatever is bound there. Whose budget that is
+    /// the tag says: what was bound under one that is over may have been all, and what came there since begins anew. Such
+    /// a node says no more that there is room.
+    fn hear_flow(&mut self, link: Handle, session: Handle, tag: Tag, full: bool) {
         let bindings = self.bindings(session);
+        let bindings = bindings.filter(|of| !full || of.owner(link, tag).is_some());
         if !bindings.is_some_and(|of| of.set_full_at(link, full)) {
             self.statistics.counts.dropped_stale_handle.add(1);
         } else if !full {
@@ -318,11 +339,7 @@ impl<B: Back> Reactor<B> {
 
     fn attach(&mut self, session: Handle, to: Place, asked: (u8, u32)) {
         if self.bindings(session).is_none() {
-            // So far it had this node as its home, and nothing else.
-            let address = "";
-            if let Some(of) = self.sessions.live(session) {
-                of.bindings = Some(Box::new(Bindings::new(Place::HERE, address)));
-            }
+            self.bind_at_home(session);
         }
         let Some(bindings) = self.bindings(session) else {
             return;
@@ -333,10 +350,10 @@ impl<B: Back> Reactor<B> {
         if let Some((slot, _)) = there {
             return self.answer_to(session, asked, slot, "");
         }
-        match bindings.attach(Bound::new(to, Some(asked))) {
-            Some(slot) => {
+        match bindings.attach(to, asked) {
+            Some((slot, epoch)) => {
                 bindings.known_here |= to.is_here();
-                self.send_arrive(session, slot, (to, 1), (true, false), None);
+                self.send_arrive(session, slot, (to, epoch), (true, false), None);
             }
             None => self.answer_to(session, asked, 0, "too-many"),
         }
@@ -344,9 +361,7 @@ impl<B: Back> Reactor<B> {
 
     fn begin_move(&mut self, session: Handle, slot: u8, to: Place, asked: (u8, u32)) {
         if self.bindings(session).is_none() && slot == 0 {
-            if let Some(of) = self.sessions.live(session) {
-                of.bindings = Some(Box::new(Bindings::new(Place::HERE, "")));
-            }
+            self.bind_at_home(session);
         }
         match self.bindings(session).and_then(|of| of.at_mut(slot)) {
             None => self.answer_to(session, asked, slot, "not-attached"),

@@ -59,6 +59,7 @@ impl<B: Back> Reactor<B> {
         self.paused_sessions -= usize::from(std::mem::take(&mut session.paused));
         self.detached -= usize::from(session.is_detached());
         let bindings = session.bindings.take();
+        self.addresses_at_home.remove(&handle.0);
         self.leave_groups(handle);
         let (waiting, resumable) = self.sessions.end(handle);
         if let Some(resumable) = resumable {

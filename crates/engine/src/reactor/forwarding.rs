@@ -238,6 +238,12 @@ impl<B: Back> Reactor<B> {
             return Forwarded::Gone;
         };
         if place.is_here() {
+            // An arrival here can be refused, too: then what has followed it is lost.
+            let bindings = self.bindings(session);
+            let taken = bindings.and_then(|of| of.at_mut(slot)?.machine.forward());
+            if taken.is_none() {
+                return Forwarded::Held;
+            }
             return Forwarded::Here(match route {
                 PacketRoute::Index(route) if slot > 0 => {
                     let target = place.target;

@@ -81,6 +81,9 @@ pub struct Reactor<B: Back> {
     groups: Groups,
     /// Peers' addresses, from accept to the opening of the session.
     addresses: HashMap<u32, Box<str>>,
+    /// Those of clients whose sessions have their home here and nothing elsewhere, by session, at a node of a
+    /// cluster: should something of them go elsewhere, it is told.
+    addresses_at_home: HashMap<u32, Box<str>>,
     /// This turn's packets.
     batch: Box<Batch>,
     #[allow(clippy::vec_box, reason = "batches are only ever moved by pointer")]
@@ -193,6 +196,7 @@ impl<B: Back> Reactor<B> {
             sessions: Sessions::new(number),
             groups: Groups::default(),
             addresses: HashMap::new(),
+            addresses_at_home: HashMap::new(),
             batch: Box::new(Batch::new(number, ARENA_BYTES)),
             spare: Vec::new(),
             ready: Vec::new(),

@@ -108,6 +108,13 @@ impl<B: Back> Reactor<B> {
         }
     }
 
+    /// Something of it comes or goes: XOFF may have been said under the tag of what is over, and is not heard then.
+    fn say_again_that_it_is_full(&mut self, ours: Handle) {
+        if self.sessions.live(ours).is_some_and(|of| of.paused) {
+            self.say_to_proxy(ours, Priority::Control, Control::Xoff);
+        }
+    }
+
     /// Half of its budget is free again.
     pub(super) fn read_remote_again(&mut self, handle: Handle) {
         self.say_to_proxy(handle, Priority::Control, Control::Xon);
@@ -171,6 +178,7 @@ impl<B: Back> Reactor<B> {
                 if let Some(target) = remote.unbind(tag) {
                     self.tell_of_binding(ours, Event::Detached, tag, target, 0, b"");
                     self.forget_if_free(ours);
+                    self.say_again_that_it_is_full(ours);
                 }
             }
             Control::Cut => self.tell(ours, Event::Cut, 0, ""),
@@ -242,7 +250,6 @@ impl<B: Back> Reactor<B> {
         let Some(session) = self.sessions.live(ours) else {
             return Ok(());
         };
-        let paused = session.paused;
         if let Some(remote) = &mut session.remote {
             if !remote.arrive(tag, arrival.target) {
                 self.forget_if_free(ours);
@@ -252,10 +259,8 @@ impl<B: Back> Reactor<B> {
                 remote.speak(tag); // nothing to be answered
             }
         }
-        if paused {
-            // The proxy has forgotten it with what was bound before.
-            self.say_to_proxy(ours, Priority::Control, Control::Xoff);
-        }
+        // The proxy has forgotten it with what was bound before.
+        self.say_again_that_it_is_full(ours);
         self.tell_of_arrival(ours, tag, arrival, address, state);
         Ok(())
     }

@@ -151,3 +151,43 @@ fn an_owner_without_room_that_gets_it_back_says_so_again() {
     let held = cluster.members[home].count("unhandled_bytes");
     assert!(held < 32 << 10, "{held}");
 }
+
+#[test]
+fn what_a_node_said_of_a_session_before_it_came_anew_stops_nobody() {
+    let limits = Limits {
+        inbound_session_bytes: 4 << 10,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::new(1, 2, &limits);
+    let (client, home, _) = cluster.join(0);
+    let other = cluster.other(home);
+    cluster.members[other].stuck = true;
+    let name = cluster.members[home].name.clone();
+    cluster.network.kill(&name);
+    drop(cluster.members.remove(home));
+    let other = other - usize::from(other > home);
+    while cluster.members[0].count("rehomed") == 0 {
+        cluster.pass(50);
+    }
+    // It does not answer, is given up after 5 s, and gets it again, since there is no other. What it says meanwhile comes
+    // behind that.
+    cluster.pass(4_500);
+    let names = [other, 0].map(|of| cluster.members[of].name.clone());
+    cluster.network.delay(&names[0], &names[1], 1_000_000_000);
+    while cluster.members[other].count("paused_session") == 0 {
+        client.say(&[b'x'; 100]);
+        cluster.settle();
+    }
+    cluster.pass(2_000);
+    cluster.network.delay(&names[0], &names[1], 0);
+    cluster.members[other].stuck = false;
+    cluster.settle();
+    cluster.members[other].event(Event::Arrived);
+    let anew = cluster.members[other].event(Event::Arrived);
+    let tag = Tag(anew.id);
+    cluster.members[other].own(anew.handle, Owner::Arrived { tag }, b"");
+    client.say(b"still here");
+    cluster.settle();
+    let packets = cluster.members[other].packets();
+    assert_eq!(packets.last().map(Vec::as_slice), Some(&b"still here"[..]));
+}

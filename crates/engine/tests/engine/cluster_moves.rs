@@ -1,10 +1,12 @@
 //! How moves end that go wrong, and sessions that end in the midst of one.
 
-use crate::cluster::{Cluster, SPACES};
+use crate::cluster::{Cluster, SPACES, WAVE};
 use photinus_engine::handle::Handle;
-use photinus_engine::inbox::Event;
+use photinus_engine::homes::Homes;
+use photinus_engine::inbox::{arrival, Event};
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::Owner;
+use photinus_engine::routes::Routes;
 use photinus_proto::bluenet::control::Tag;
 
 /// Sends this session's home on to the other node, and has the old one leave.
@@ -165,4 +167,70 @@ fn a_packet_for_a_space_that_has_gone_does_not_cost_the_home() {
     assert_eq!(home.count("dropped_stale_handle"), 1);
     assert!(!home.seen.iter().any(|of| of.event == Event::Arrived));
     assert_eq!(cluster.members[0].count("rehomed"), 0);
+}
+
+/// Its first member is a home, too, and whoever comes there is at home there.
+fn with_a_home_at_the_proxy() -> Cluster {
+    let cluster = Cluster::new(1, 1, &Limits::default());
+    let engine = &cluster.members[0].engine;
+    let mut routes = Routes::default();
+    routes.add_name(SPACES, WAVE.0, WAVE.1);
+    engine.set_routes(routes);
+    engine.set_homes(Homes::default());
+    cluster
+}
+
+#[test]
+fn where_a_client_is_from_goes_along_from_the_proxys_own_home() {
+    let mut cluster = with_a_home_at_the_proxy();
+    let _client = cluster.connect(0, 10, "length4");
+    cluster.settle();
+    let opened = cluster.members[0].event(Event::Opened);
+    let there = leave(&mut cluster, 0, opened.handle);
+    let arrived = cluster.members[there].event(Event::Arrived);
+    let address = arrival(&arrived.body).unwrap().address;
+    assert_eq!(address.as_bytes(), opened.body);
+    assert!(address.starts_with("memory:"), "{address}");
+}
+
+#[test]
+fn an_arrival_that_the_proxy_itself_refuses_costs_what_followed_it_and_that_is_told() {
+    let mut cluster = with_a_home_at_the_proxy();
+    let client = cluster.connect(0, 20, "pomelo");
+    client.write(&[crate::world::HELLO, crate::world::ACK].concat());
+    cluster.settle();
+    let (home, session) = cluster.opened();
+    assert_eq!(home, 0);
+    let [here, there] = [0, 1].map(|of| cluster.members[of].name.clone());
+    let (target, class) = (77, SPACES);
+    let attach = Owner::Attach {
+        request: 1,
+        target,
+        class,
+    };
+    cluster.members[0].own(session, attach, there.as_bytes());
+    cluster.settle();
+    let attached = cluster.members[1].event(Event::Arrived);
+    let (guest, tag) = (attached.handle, Tag(attached.id));
+    cluster.members[1].own(guest, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    let move_on = Owner::Move {
+        request: 2,
+        slot: 1,
+        target,
+        class,
+    };
+    cluster.members[0].own(session, move_on, here.as_bytes());
+    cluster.settle();
+    let tag = Tag(cluster.members[1].event(Event::Fence).id);
+    cluster.members[1].own(guest, Owner::Fenced { tag }, b"state");
+    cluster.settle();
+    client.write(&crate::world::pomelo(None, "wave", b"1"));
+    cluster.settle();
+    assert_eq!(cluster.members[0].packets(), [b"1"]);
+    let tag = Tag(cluster.members[0].event(Event::Arrived).id);
+    cluster.members[0].own(session, Owner::Refused { tag }, b"no");
+    cluster.settle();
+    let back = cluster.members[1].event(Event::Arrived);
+    assert_eq!(back.route & 7, 5, "with a gap, and with its state");
 }

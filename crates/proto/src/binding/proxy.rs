@@ -179,6 +179,11 @@ impl<T: Copy + Eq> Binding<T> {
         self.epoch
     }
 
+    /// What its place is bound under next, when this is over.
+    pub fn next_epoch(&self) -> u16 {
+        after(self.epoch)
+    }
+
     /// Whose word it is that is said under this epoch, if it is anybody's who has something of it.
     #[inline]
     pub fn owner(&self, epoch: u16) -> Option<T> {

@@ -134,7 +134,7 @@ fn epochs_wrap() {
     let mut of = Binding::new(OLD, 4095);
     of.handle_move(NEW, 0, &mut Vec::new());
     of.handle_fenced(OLD, 4095, b"", 0, &mut Vec::new());
-    assert_eq!(of.forward(), Some((NEW, 0)));
+    assert_eq!((of.forward(), of.next_epoch()), (Some((NEW, 0)), 1));
     let done = did(|to| of.handle_arrived(NEW, 0, to));
     assert_eq!(
         done[0],
