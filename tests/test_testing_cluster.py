@@ -151,3 +151,13 @@ async def test_wrong_use() -> None:
     async with TestCluster(game(), nodes=2) as t:
         with pytest.raises(UsageError, match="no node proxy-1: expected one of node-1, node-2"):
             await t.connect(node="proxy-1")
+
+
+async def test_a_group_of_a_node_without_clients_of_its_own_speaks_every_format() -> None:
+    async with TestCluster(game(), nodes=1, proxies=1) as t:
+        ann, bob = await t.connect(), await t.connect("pomelo")
+        for client in (ann, bob):
+            await client.request("join", Text(""))
+        await ann.request("say", Text("hello"))
+        for client in (ann, bob):
+            assert (await client.receive("said", Text)).text == "hello"

@@ -1,9 +1,10 @@
 //! Sessions that come to this node as their home or to one of its spaces and services, and go: what Python is told,
 //! in order with their packets, and what it says of them.
 
-use crate::dispatch::{finish, park, Call, Purpose};
+use crate::dispatch::{finish, Call, Purpose};
 use crate::engine::Engine;
 use crate::life::{let_go, made, seated};
+use crate::mailbox::park;
 use crate::session::{Session, Waiting};
 use photinus_engine::handle::Handle;
 use photinus_engine::inbox::{arrival, Batch, Event, Item};

@@ -13,6 +13,7 @@
 use crate::asyncio_tasks::asyncio_tasks;
 use crate::dispatch::{self, Call, Purpose};
 use crate::gil::GilCell;
+use crate::mailbox;
 use crate::session::Session;
 use crate::task::HandlerTask;
 use crate::task_state::{settle, Ends, Handler, Outcome};
@@ -433,6 +434,6 @@ fn complete<'py>(
     };
     let finished = dispatch::finish(&call, session, purpose, result, false);
     // Also behind a KeyboardInterrupt: what waits must not be overtaken.
-    let worked_off = dispatch::work_off_mailbox(&call, session);
+    let worked_off = mailbox::work_off_mailbox(&call, session);
     finished.and(worked_off)
 }

@@ -21,13 +21,11 @@ use photinus_engine::handle::Handle;
 use photinus_engine::layers::{Certificates, ClientCertificates};
 use photinus_engine::leaders::Rest;
 use photinus_engine::limits::Limits;
-use photinus_engine::outbox::{Action, FormatSet, Marks};
 use photinus_engine::remote::Spoken;
-use photinus_engine::shared::format_of;
 use photinus_engine::system::{monotonic_ns, Sleeper};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList};
+use pyo3::types::{PyByteArray, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -48,7 +46,7 @@ pub struct Engine {
     pub(crate) seats: GilCell<Vec<Seats>>,
     /// By session and target.
     pub(crate) lanes: GilCell<HashMap<(u32, u32), Py<Session>>>,
-    groups: GilCell<Groups>,
+    pub(crate) groups: GilCell<Groups>,
     /// Route (str or int) -> index, known to every reactor.
     pub(crate) out_routes: Py<PyDict>,
     /// What messages are encoded into, one after the other.
@@ -329,128 +327,6 @@ impl Engine {
         let _old = self.foreign.with(py, |foreign| {
             std::mem::replace(foreign, call_soon.map(|call_soon| (call_soon, false)))
         });
-    }
-
-    /// False: it was a member, or has ended.
-    fn group_add(
-        &self,
-        py: Python<'_>,
-        group: &str,
-        session: &Bound<'_, Session>,
-    ) -> PyResult<bool> {
-        self.check()?;
-        let session = session.get();
-        let (handle, closed) = session
-            .fields
-            .with(py, |fields| (Handle(fields.handle), fields.closed));
-        if closed {
-            return Ok(false);
-        }
-        let Some(number) = self.groups.with(py, |groups| groups.add(group, handle)) else {
-            return Ok(false);
-        };
-        session.fields.with(py, |fields| fields.groups.push(number));
-        let action = Action::GroupAdd {
-            group: number,
-            member: handle,
-        };
-        self.post(py, handle.reactor(), action, &[]);
-        Ok(true)
-    }
-
-    /// False: it was no member.
-    fn group_remove(
-        &self,
-        py: Python<'_>,
-        group: &str,
-        session: &Bound<'_, Session>,
-    ) -> PyResult<bool> {
-        self.check()?;
-        let session = session.get();
-        let handle = session.fields.with(py, |fields| Handle(fields.handle));
-        let Some(number) = self.groups.with(py, |groups| groups.remove(group, handle)) else {
-            return Ok(false);
-        };
-        session
-            .fields
-            .with(py, |fields| fields.groups.retain(|&of| of != number));
-        let action = Action::GroupRemove {
-            group: number,
-            member: handle,
-        };
-        self.post(py, handle.reactor(), action, &[]);
-        Ok(true)
-    }
-
-    /// One message to all members but one, encoded once a format.
-    #[pyo3(signature = (group, route, message, but = None, *, droppable = false, secret = false))]
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call of Python's, as its type stub says it"
-    )]
-    fn group_send(
-        &self,
-        py: Python<'_>,
-        group: &str,
-        route: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        but: Option<&Bound<'_, Session>>,
-        droppable: bool,
-        secret: bool,
-    ) -> PyResult<()> {
-        self.check()?;
-        let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
-            return Ok(()); // nobody is in it
-        };
-        let members = self.groups.with(py, |groups| groups.len(group));
-        self.cork.count_receivers(py, members);
-        let route = self.out_route(py, route)?;
-        let but = but.map_or(Handle::NONE, |session| {
-            session
-                .get()
-                .fields
-                .with(py, |fields| Handle(fields.handle))
-        });
-        let to_all = |format, payload: &[u8]| {
-            let action = Action::GroupSend {
-                group: number,
-                but,
-                format,
-                route,
-                marks: Marks::new(droppable, secret),
-            };
-            for reactor in 0..self.inner.reactors() {
-                self.post(py, reactor, action, payload);
-            }
-        };
-        if let Ok(bytes) = message.cast::<PyBytes>() {
-            to_all(FormatSet::ANY, bytes.as_bytes());
-            return Ok(());
-        }
-        let installed = self.encoders(py)?;
-        let listeners = self.inner.shared.listeners();
-        for format in [FormatSet::JSON, FormatSet::MSGPACK] {
-            if listeners
-                .iter()
-                .any(|of| format.has(format_of(&of.protocol)))
-            {
-                let post = |encoded: &[u8]| to_all(format, encoded);
-                self.encoded(py, &installed.encoders, format, message, post)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn group_len(&self, py: Python<'_>, group: &str) -> usize {
-        self.groups.with(py, |groups| groups.len(group))
-    }
-
-    fn group_has(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
-        let handle = session
-            .get()
-            .fields
-            .with(py, |fields| Handle(fields.handle));
-        self.groups.with(py, |groups| groups.has(group, handle))
     }
 
     /// The living sessions; with `idle`, those of which no handler is suspended.

@@ -3,8 +3,134 @@
 //! The reactors keep their own member lists, changed by commands in order with the messages
 //! (`photinus_engine::group`); this is what `len(group)` and `session in group` answer from.
 
+use crate::engine::Engine;
+use crate::session::Session;
 use photinus_engine::handle::Handle;
+use photinus_engine::outbox::{Action, FormatSet, Marks};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use std::collections::{HashMap, HashSet};
+
+#[pymethods]
+impl Engine {
+    /// False: it was a member, or has ended.
+    fn group_add(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<bool> {
+        self.check()?;
+        let session = session.get();
+        let (handle, closed) = session
+            .fields
+            .with(py, |fields| (Handle(fields.handle), fields.closed));
+        if closed {
+            return Ok(false);
+        }
+        let Some(number) = self.groups.with(py, |groups| groups.add(group, handle)) else {
+            return Ok(false);
+        };
+        session.fields.with(py, |fields| fields.groups.push(number));
+        let action = Action::GroupAdd {
+            group: number,
+            member: handle,
+        };
+        self.post(py, handle.reactor(), action, &[]);
+        Ok(true)
+    }
+
+    /// False: it was no member.
+    fn group_remove(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<bool> {
+        self.check()?;
+        let session = session.get();
+        let handle = session.fields.with(py, |fields| Handle(fields.handle));
+        let Some(number) = self.groups.with(py, |groups| groups.remove(group, handle)) else {
+            return Ok(false);
+        };
+        session
+            .fields
+            .with(py, |fields| fields.groups.retain(|&of| of != number));
+        let action = Action::GroupRemove {
+            group: number,
+            member: handle,
+        };
+        self.post(py, handle.reactor(), action, &[]);
+        Ok(true)
+    }
+
+    /// One message to all members but one, encoded once a format.
+    #[pyo3(signature = (group, route, message, but = None, *, droppable = false, secret = false))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call of Python's, as its type stub says it"
+    )]
+    fn group_send(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        route: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        but: Option<&Bound<'_, Session>>,
+        droppable: bool,
+        secret: bool,
+    ) -> PyResult<()> {
+        self.check()?;
+        let Some(number) = self.groups.with(py, |groups| groups.number(group)) else {
+            return Ok(()); // nobody is in it
+        };
+        let members = self.groups.with(py, |groups| groups.len(group));
+        self.cork.count_receivers(py, members);
+        let route = self.out_route(py, route)?;
+        let but = but.map_or(Handle::NONE, |session| {
+            session
+                .get()
+                .fields
+                .with(py, |fields| Handle(fields.handle))
+        });
+        let to_all = |format, payload: &[u8]| {
+            let action = Action::GroupSend {
+                group: number,
+                but,
+                format,
+                route,
+                marks: Marks::new(droppable, secret),
+            };
+            for reactor in 0..self.inner.reactors() {
+                self.post(py, reactor, action, payload);
+            }
+        };
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            to_all(FormatSet::ANY, bytes.as_bytes());
+            return Ok(());
+        }
+        let installed = self.encoders(py)?;
+        for format in [FormatSet::JSON, FormatSet::MSGPACK] {
+            if self.inner.shared.is_spoken(format) {
+                let post = |encoded: &[u8]| to_all(format, encoded);
+                self.encoded(py, &installed.encoders, format, message, post)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn group_len(&self, py: Python<'_>, group: &str) -> usize {
+        self.groups.with(py, |groups| groups.len(group))
+    }
+
+    fn group_has(&self, py: Python<'_>, group: &str, session: &Bound<'_, Session>) -> bool {
+        let handle = session
+            .get()
+            .fields
+            .with(py, |fields| Handle(fields.handle));
+        self.groups.with(py, |groups| groups.has(group, handle))
+    }
+}
 
 #[derive(Default)]
 pub struct Groups {

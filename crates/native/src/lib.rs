@@ -17,6 +17,7 @@ mod handler;
 mod installed;
 mod life;
 mod linking;
+mod mailbox;
 mod memory;
 mod pool;
 mod seats;

@@ -9,7 +9,6 @@ const SEEDS: u64 = 200;
 const PLANTED_SEEDS: u64 = 60;
 
 #[test]
-#[ignore = "one seed in ten finds a fault in moves and losses that is still there: make simulate"]
 fn whatever_happens_in_whatever_order() {
     let mut counts = BTreeMap::<String, u64>::new();
     for seed in 1..=SEEDS {
