@@ -94,10 +94,14 @@ impl Remote {
         }
     }
 
-    /// What was bound under this tag.
+    /// What was bound under this tag, and with it what it had left with: that has come back with it.
     pub fn unbind(&mut self, tag: Tag) -> Option<u32> {
         let at = self.bindings.iter().position(|of| of.tag == tag)?;
-        Some(self.bindings.remove(at).target)
+        let Bound { target, stage, .. } = self.bindings.remove(at);
+        if stage != Stage::Left {
+            self.bindings.retain(|of| of.tag.slot() != tag.slot());
+        }
+        Some(target)
     }
 
     /// What takes packets under this tag.
@@ -246,5 +250,31 @@ mod tests {
         assert_eq!(remote.unbind(first), None, "an earlier time of the same");
         assert_eq!(remote.unbind(second), Some(HOME));
         assert!(remote.is_free());
+    }
+
+    #[test]
+    fn what_came_back_goes_with_what_it_had_left_with() {
+        let mut remote = Remote::new(Handle(1), Handle(2));
+        let [first, back, other] = [Tag::new(1, 1), Tag::new(1, 3), Tag::new(2, 1)];
+        for tag in [first, other] {
+            assert!(remote.arrive(tag, 7) && remote.speak(tag));
+        }
+        remote.leave(first);
+        assert!(remote.arrive(back, 7));
+        assert_eq!(remote.unbind(back), Some(7));
+        assert_eq!(remote.unbind(first), None);
+        assert!(remote.arrive(first, 7), "another time, from the beginning");
+        assert_eq!(remote.target(other), Some(7), "another place");
+    }
+
+    #[test]
+    fn what_it_left_with_is_forgotten_alone() {
+        let mut remote = Remote::new(Handle(1), Handle(2));
+        let (first, back) = (Tag::new(1, 1), Tag::new(1, 3));
+        assert!(remote.arrive(first, 7) && remote.speak(first));
+        remote.leave(first);
+        assert!(remote.arrive(back, 7));
+        assert_eq!(remote.unbind(first), Some(7));
+        assert_eq!(remote.target(back), Some(7));
     }
 }

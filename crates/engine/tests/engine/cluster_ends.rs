@@ -1,6 +1,6 @@
 //! A session that ends while something of it is on its way to another owner leaves nothing behind, anywhere.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SPACES};
 use photinus_engine::inbox::Event;
 use photinus_engine::limits::Limits;
 use photinus_engine::outbox::Owner;
@@ -35,4 +35,58 @@ fn an_old_home_forgets_what_it_left_with_when_the_session_ends() {
     for member in &cluster.members {
         assert_eq!(member.count("sessions"), 0, "{}", member.name);
     }
+}
+
+#[test]
+fn what_an_attachment_came_back_to_is_forgotten_with_it() {
+    let mut cluster = Cluster::new(1, 3, &Limits::default());
+    let (_client, home, session) = cluster.join(0);
+    let others: Vec<usize> = (1..4).filter(|of| *of != home).collect();
+    let [old, new] = others[..] else {
+        panic!("two others")
+    };
+    let names = [old, new].map(|at| cluster.members[at].name.clone());
+    let attach = Owner::Attach {
+        request: 1,
+        target: 77,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, attach, names[0].as_bytes());
+    cluster.settle();
+    let attached = cluster.members[old].event(Event::Arrived);
+    let (guest, tag) = (attached.handle, Tag(attached.id));
+    cluster.members[old].own(guest, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    let move_on = Owner::Move {
+        request: 2,
+        slot: 1,
+        target: 77,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, move_on, names[1].as_bytes());
+    cluster.settle();
+    cluster.members[old].event(Event::Fence);
+    cluster.members[old].own(guest, Owner::Fenced { tag }, b"hero");
+    cluster.settle();
+    let moved = cluster.members[new].event(Event::Arrived);
+    let refused = Owner::Refused { tag: Tag(moved.id) };
+    cluster.members[new].own(moved.handle, refused, b"not now");
+    cluster.settle();
+    // The old one has it back, and has not answered when it is left.
+    let back = cluster.members[old].event(Event::Arrived);
+    assert_ne!(back.id, attached.id);
+    let leave = Owner::Leave {
+        request: 3,
+        slot: 1,
+    };
+    cluster.members[home].own(session, leave, b"");
+    cluster.settle();
+    assert_eq!(cluster.members[old].event(Event::Detached).id, back.id);
+    assert_eq!(cluster.members[old].event(Event::Gone).handle, guest);
+    assert_eq!(cluster.members[old].count("sessions"), 0);
+    // And can be attached there again: under the tag that it had first.
+    cluster.members[home].own(session, attach, names[0].as_bytes());
+    cluster.settle();
+    let again = cluster.members[old].event(Event::Arrived);
+    assert_eq!(again.id, attached.id);
 }
