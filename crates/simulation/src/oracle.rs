@@ -409,6 +409,16 @@ impl Oracle {
     /// A packet comes to its owner. What the owner knows from here on.
     pub fn handle(&mut self, owned: Owned, packet: Numbered) -> Owned {
         let Owned { life, next, .. } = owned;
+        if self.is_left_over(owned, packet) {
+            let first = self
+                .chain(packet.life, packet.chain)
+                .handled
+                .insert(packet.number);
+            assert!(first, "{packet:?} is handled twice");
+            self.trace
+                .count("packets for what was left, at what came after it");
+            return owned;
+        }
         assert!(
             life.is_none_or(|life| life == packet.life),
             "{packet:?} came to the session of {life:?}"
@@ -433,6 +443,20 @@ impl Oracle {
             handled: owned.handled + 1,
             untold_gap: false,
         }
+    }
+
+    /// A packet that its client said to what was attached before, and that was read when this was: they have the same routes.
+    fn is_left_over(&self, owned: Owned, packet: Numbered) -> bool {
+        let chains = &self.lives[packet.life as usize].chains;
+        let said_to = &chains[usize::from(packet.chain)];
+        let now = match owned.life {
+            Some(life) => (life == packet.life).then_some(owned.chain),
+            None => self.attached(packet.life, said_to.class),
+        };
+        said_to.closed
+            && now.is_some_and(|now| {
+                now > packet.chain && chains[usize::from(now)].class == said_to.class
+            })
     }
 
     /// The owner tells the session the next.
