@@ -120,11 +120,12 @@ impl Remote {
         takes.any(|of| of.target == target)
     }
 
-    /// The tag that what is sent to it bears.
+    /// The tag that what is sent to it bears: its home's, if it is here. An attachment can be ended without a FENCE, and
+    /// what is on its way under its tag is not delivered then.
     #[inline]
     pub fn tag(&self) -> Option<Tag> {
-        let speaks = self.bindings.iter().find(|of| of.stage == Stage::Speaks);
-        speaks.map(|of| of.tag)
+        let speak = self.bindings.iter().filter(|of| of.stage == Stage::Speaks);
+        speak.map(|of| of.tag).min_by_key(|of| of.slot())
     }
 
     /// The newest of those that have not been answered.
@@ -276,5 +277,17 @@ mod tests {
         assert!(remote.arrive(back, 7));
         assert_eq!(remote.unbind(first), Some(7));
         assert_eq!(remote.target(back), Some(7));
+    }
+
+    #[test]
+    fn what_is_sent_bears_the_tag_of_the_home_if_that_is_here() {
+        let mut remote = Remote::new(Handle(1), Handle(2));
+        let (home, attached) = (Tag::new(0, 5), Tag::new(2, 1));
+        for tag in [attached, home] {
+            assert!(remote.arrive(tag, 7) && remote.speak(tag));
+            assert_eq!(remote.tag(), Some(tag));
+        }
+        remote.leave(home);
+        assert_eq!(remote.tag(), Some(attached));
     }
 }
