@@ -56,7 +56,7 @@ impl Cluster {
             inbound_session_bytes: 2_048 << random.below(4),
             link_kept_bytes: [64 << 10, 1 << 20][random.below(2)],
             outbound_session_bytes: 65_536 << random.below(3),
-            resume_session_bytes: [2_000, 128 << 10][random.below(2)],
+            resume_session_bytes: [500, 128 << 10][random.below(2)],
             ..Limits::default()
         };
         let mut cluster = Cluster {

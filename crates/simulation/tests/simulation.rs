@@ -5,8 +5,9 @@ use photinus_simulation::{simulate, Planted};
 use std::collections::BTreeMap;
 
 const SEEDS: u64 = 200;
-/// Within which each planted fault is found.
-const PLANTED_SEEDS: u64 = 60;
+/// Within which each planted fault is found: one seed in fifty floods a stuck node with more than what its proxy may have
+/// sent before it hears an XOFF.
+const PLANTED_SEEDS: u64 = 150;
 
 #[test]
 fn whatever_happens_in_whatever_order() {
