@@ -84,9 +84,12 @@ fn what_an_attachment_came_back_to_is_forgotten_with_it() {
     assert_eq!(cluster.members[old].event(Event::Detached).id, back.id);
     assert_eq!(cluster.members[old].event(Event::Gone).handle, guest);
     assert_eq!(cluster.members[old].count("sessions"), 0);
-    // And can be attached there again: under the tag that it had first.
+    // And can be attached there again, under the next tag of that place.
     cluster.members[home].own(session, attach, names[0].as_bytes());
     cluster.settle();
     let again = cluster.members[old].event(Event::Arrived);
-    assert_eq!(again.id, attached.id);
+    let of = [again.id, back.id].map(Tag);
+    assert_eq!(of[0].slot(), of[1].slot());
+    assert_eq!(of[0].epoch(), of[1].epoch() + 1);
+    assert_ne!(again.id, attached.id);
 }
