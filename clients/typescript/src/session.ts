@@ -36,6 +36,8 @@ const LINE_SILENCE = 15_000;
 const WINDOW = 30_000;
 /** In the place of a counted frame's number. */
 const ANSWERED = -1;
+/** The same for one that was told to be lost, whose answer may come after all. */
+const LOST = -2;
 
 export interface SessionOptions {
     /** The client's software, for the server's log. */
@@ -259,12 +261,17 @@ export class Session {
                 break;
             }
             case "answer": {
-                if ((this.unanswered.get(said.id) ?? ANSWERED) === ANSWERED) {
+                const asked = this.unanswered.get(said.id) ?? ANSWERED;
+                if (asked === ANSWERED) {
                     throw new ProtocolError("bad-frame", `an answer to ${said.id}, which was not asked`);
                 }
-                this.unanswered.set(said.id, ANSWERED);
                 const payload = this.inflated(said);
                 this.count(said.bytes, connection, now);
+                if (asked === LOST) {
+                    this.unanswered.delete(said.id);
+                    break;
+                }
+                this.unanswered.set(said.id, ANSWERED);
                 this.events.push({ kind: "answer", id: said.id, error: said.error, payload });
                 break;
             }
@@ -342,7 +349,8 @@ export class Session {
     /** No answer will come to what was asked in counted frames before this one. */
     private lose(before: number): void {
         for (const [id, number] of this.unanswered) {
-            if (number !== ANSWERED && number < before) {
+            if (number >= 0 && number < before) {
+                this.unanswered.set(id, LOST);
                 this.events.push({ kind: "lost", id });
             }
         }

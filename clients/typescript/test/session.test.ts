@@ -214,7 +214,7 @@ test("random sequences of connect, send, cut and resume lose nothing and double 
 test("where the server keeps little, each request is answered or lost, once, and what the client sends arrives", () => {
     let gaps = 0;
     fc.assert(
-        fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
             const pair = opened({ keep: 2 });
             const expected = new Expected();
             for (const step of steps) {
@@ -235,7 +235,8 @@ test("where the server keeps little, each request is answered or lost, once, and
             assert.equal(pushes.length + answers.length + lost, expected.pushed.length + expected.asked.length);
             gaps += pair.events.filter((event) => event.kind === "resumed" && event.gap).length;
         }),
-        { numRuns: 400 },
+        // The same each time: what is asked for below is no matter of luck.
+        { numRuns: 400, seed: 5 },
     );
     assert.ok(gaps > 0);
 });
