@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from photinus.config import Config, NodeSection
+from photinus.node import threads_for
 from tests.integration.game import Seen
 from tests.integration.machines import Machine, machines
 
@@ -26,8 +28,8 @@ PROXY, WORLDS = "proxy", ("world-1", "world-2")
 # Each machine has its own, so they may all be the same.
 LINK_PORT, PHOTINUS_PORT, LENGTH_PORT = 7801, 7000, 7001
 PORTS = (PHOTINUS_PORT, LENGTH_PORT)
-# A proxy dials each world node from each of its reactors: the one that the loop leads, and the one beside it.
-LINKS = 2
+# A proxy dials each world node from each of its reactors, of which it has one for each core but one.
+LINKS = threads_for(Config(node=NodeSection(roles=("proxy",))))
 
 CONFIG = """
 [node]
