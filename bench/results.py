@@ -64,6 +64,7 @@ UNITS = {
     "load_bound": "1",
     "cpu_over_local": "x a local broadcast",
     "calls_per_s": "1/s",
+    "link_mb_per_s": "MB/s",
     "python_us": "us",
     "gil_us": "us",
     "cpu_ratio": "x floor",

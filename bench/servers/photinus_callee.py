@@ -13,6 +13,10 @@ class Desk(Service):
     async def echo(self, number: int) -> int:
         return number
 
+    @call(priority="bulk")
+    async def there(self) -> None:
+        """All that was sent before it has come."""
+
 
 class Stuck(Space):
     """Whatever comes in does not come out again."""

@@ -21,10 +21,11 @@ CALLEE = "world-1"
 IN_FLIGHT = 64
 
 # Messages to a session that is not there: its engine drops them, so that it is the link that is full, and not the
-# other node's Python. They may be dropped, so it is always as full as it may be; and few are handed over in a turn,
-# since the calls are this Python's, too.
+# other node's Python. Each of these tasks sends so many and waits until they are there, so that what waits for the
+# link does not wait for this node's reactor, in front of which there is one order for all.
 BULK = bytes(16 * 1024)
-BULK_A_TURN = 4
+BULK_A_TURN = 2
+BULK_TASKS = 2
 NOBODY = 1
 
 # What a space gets that does not answer: a few times what it may hold of one sender.
@@ -81,7 +82,7 @@ async def _calls(desk: Desk, seconds: float) -> list[float]:
 
 @asynccontextmanager
 async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
-    disturb = {"saturated": (_bulk, 1), "stuck": (_stick, STUCK_CALLS)}.get(SHAPE)
+    disturb = {"saturated": (_bulk, BULK_TASKS), "stuck": (_stick, STUCK_CALLS)}.get(SHAPE)
     tasks = [asyncio.create_task(disturb[0](desk)) for _ in range(disturb[1])] if disturb else []
     try:
         yield
@@ -91,13 +92,13 @@ async def _disturbed(desk: Desk) -> AsyncGenerator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _bulk(_desk: Desk) -> None:
+async def _bulk(desk: Desk) -> None:
     (generation,) = {link["generation"] for link in app.statistics()["links"] if link["node"] == CALLEE}
     nobody = SessionRef(CALLEE, generation, NOBODY)
     while True:
         for _ in range(BULK_A_TURN):
-            nobody.send("bulk", BULK, droppable=True)
-        await asyncio.sleep(0)
+            nobody.send("bulk", BULK)
+        await desk.there()
 
 
 async def _stick(_desk: Desk) -> None:
