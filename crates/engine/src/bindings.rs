@@ -2,7 +2,7 @@
 //!
 //! Invariants: place 0 is the home. While a place is held, nothing that its client sends is decoded, so what
 //! is held lies in the client's own socket. Each place is a state machine of photinus_proto's
-//! (`binding`): what it says is carried out by `reactor/binding.rs` and nobody else.
+//! (`binding`): what it says is carried out by `reactor/moving.rs` and nobody else.
 
 use crate::handle::Handle;
 use crate::remote::HOME;

@@ -187,6 +187,22 @@ impl Batch {
         Err(later)
     }
 
+    /// Counts a packet whose frame takes so many bytes of the arena, in the run of the one before if it is alike.
+    #[inline]
+    pub fn count(&mut self, handle: Handle, bytes: u32) {
+        match self.runs.last_mut() {
+            Some(run) if run.handle == handle => {
+                run.packets += 1;
+                run.bytes += bytes;
+            }
+            _ => self.runs.push(Run {
+                handle,
+                packets: 1,
+                bytes,
+            }),
+        }
+    }
+
     pub fn room(&self) -> usize {
         self.arena.len() - self.used
     }

@@ -124,6 +124,11 @@ impl Neighbours {
         self.0.iter().flatten()
     }
 
+    /// All places, for whoever changes something on the way.
+    pub fn links(&self) -> Vec<u32> {
+        self.all().map(|of| of.link.local()).collect()
+    }
+
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Neighbour> {
         self.0.iter_mut().flatten()
     }

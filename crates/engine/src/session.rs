@@ -236,6 +236,18 @@ impl Sessions {
         (session.handle == handle && session.state == State::Live).then_some(session)
     }
 
+    /// Who owns the session of this handle beside this node, or instead of it.
+    #[inline]
+    pub fn bindings(&self, handle: Handle) -> Option<&Bindings> {
+        self.peek(handle)?.bindings.as_deref()
+    }
+
+    /// Where its client is, if that is at another node's proxy.
+    #[inline]
+    pub fn remote(&self, handle: Handle) -> Option<&Remote> {
+        self.peek(handle)?.remote.as_deref()
+    }
+
     /// The session in this slot, whatever its state: for a slot number that was just taken from a live one.
     #[inline]
     pub fn at(&mut self, local: u32) -> &mut Session {

@@ -1,5 +1,5 @@
-//! Who owns the sessions of our clients: what their bindings' state machines say is carried out here, and
-//! what owners say of them comes here, whether they are this node or another.
+//! Who owns the sessions of our clients: what owners say of them comes here, and what they are told goes out
+//! from here, whether they are this node or another. `moving.rs` has the steps of the state machines.
 
 use super::owning::{Arrival, ANY_NODE};
 use super::Reactor;
@@ -22,8 +22,7 @@ impl<B: Back> Reactor<B> {
     /// Where a session that begins now has its home. `None`: there is no node for it.
     pub(super) fn home_for(&self, session: Handle) -> Option<Place> {
         let homes = &self.homes;
-        let bindings = self.sessions.peek(session);
-        let bindings = bindings.and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(session);
         let declined = |of: Handle| bindings.is_some_and(|its| its.declined.contains(&of));
         if homes.here {
             return (!declined(Handle::NONE)).then_some(Place::HERE);
@@ -172,10 +171,7 @@ impl<B: Back> Reactor<B> {
             return Ok(());
         }
         let epoch = tag.epoch();
-        let bindings = self
-            .sessions
-            .live(session)
-            .and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(session);
         let owner = match bindings {
             Some(bindings) => bindings.owner(link, tag),
             // Nobody has asked for anything yet but to be its home.
@@ -217,7 +213,7 @@ impl<B: Back> Reactor<B> {
                     (false, _) => self.step(session, slot, |of, now, actions| {
                         of.handle_refused(place, epoch, now, actions);
                     }),
-                    (true, 0) => self.end_by_server(session, reason),
+                    (true, 0) => self.kick(session, reason),
                     (true, _) => {
                         self.answer(session, slot, reason);
                         self.unbind(session, slot);
@@ -294,10 +290,7 @@ impl<B: Back> Reactor<B> {
 
     /// What an owner was sent it does not know: it has lost what it had.
     pub(super) fn hear_gone(&mut self, link: Handle, session: Handle, tag: Tag) {
-        let bindings = self
-            .sessions
-            .live(session)
-            .and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(session);
         if let Some((slot, place)) = bindings.and_then(|of| of.owner(link, tag)) {
             self.step(session, slot, |of, now, actions| {
                 of.handle_lost(place, now, actions);
@@ -308,10 +301,7 @@ impl<B: Back> Reactor<B> {
     /// A link is lost, and all owners behind it.
     pub(super) fn lose_owners(&mut self, link: Handle) {
         for session in self.sessions.handles() {
-            let bindings = self
-                .sessions
-                .live(session)
-                .and_then(|of| of.bindings.as_ref());
+            let bindings = self.sessions.bindings(session);
             let Some(bindings) = bindings else { continue };
             let lost: Vec<_> = bindings
                 .places()
@@ -323,10 +313,6 @@ impl<B: Back> Reactor<B> {
                 });
             }
         }
-    }
-
-    pub(super) fn end_by_server(&mut self, session: Handle, reason: &str) {
-        self.kick(session, reason);
     }
 
     pub(super) fn send_arrive(

@@ -6,6 +6,7 @@ use crate::back::Back;
 use crate::bindings::Place;
 use crate::handle::Handle;
 use crate::inbox::{Event, Item};
+use crate::neighbour::Neighbour;
 use crate::remote::HOME;
 use photinus_proto::bluenet::control::Tag;
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
@@ -59,10 +60,7 @@ impl<B: Back> Reactor<B> {
         from: usize,
         packet: &Packet,
     ) -> Forwarded {
-        let owned = self
-            .sessions
-            .peek(session)
-            .and_then(|of| of.bindings.as_ref());
+        let owned = self.sessions.bindings(session);
         let Some(bindings) = owned else {
             return Forwarded::Here(None);
         };
@@ -173,10 +171,7 @@ impl<B: Back> Reactor<B> {
 
     /// Nothing that its client sends is decoded now.
     pub(super) fn is_held(&self, session: Handle) -> bool {
-        let bindings = self
-            .sessions
-            .peek(session)
-            .and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(session);
         bindings.is_some_and(|of| of.is_held())
     }
 
@@ -193,10 +188,7 @@ impl<B: Back> Reactor<B> {
 
     /// Whether anybody whom a session's packets may go to serves this.
     pub(super) fn is_served_elsewhere(&self, session: Handle, name: &[u8]) -> bool {
-        let bindings = self
-            .sessions
-            .peek(session)
-            .and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(session);
         let classes = |link: Handle| self.neighbours.of(link)?.routes.as_ref();
         bindings.is_some_and(|of| {
             let places = of.places().filter(|(_, place)| !place.is_here());
@@ -224,7 +216,8 @@ impl<B: Back> Reactor<B> {
     /// Those who wait for room in a link that has some again.
     pub(super) fn read_for_links(&mut self) {
         let mut ready = Vec::new();
-        for neighbour in self.neighbours.all_mut() {
+        let waited_for = |of: &&mut Neighbour| !of.waiting.is_empty();
+        for neighbour in self.neighbours.all_mut().filter(waited_for) {
             let link = self.links.get(neighbour.link.local());
             let crowded = link.is_some_and(|of| of.link.is_crowded());
             if !crowded {

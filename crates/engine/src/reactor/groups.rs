@@ -83,7 +83,7 @@ impl<B: Back> Reactor<B> {
         let Some(waits) = super::outbound::waits(entry) else {
             return;
         };
-        let remote = self.sessions.live(but).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(but);
         let but = remote.map(|of| (of.link, of.theirs));
         let mut links = std::mem::take(&mut self.link_list);
         let with = self
@@ -134,8 +134,7 @@ impl<B: Back> Reactor<B> {
 
     /// A client of ours is in no group of this node's any more, unless the node still has something of it.
     pub(super) fn leave_groups_of(&mut self, link: Handle, member: Handle) {
-        let session = self.sessions.peek(member);
-        let bindings = session.and_then(|of| of.bindings.as_ref());
+        let bindings = self.sessions.bindings(member);
         if bindings.is_some_and(|of| of.places().all(|(_, place)| place.link != link)) {
             let action = Action::GroupsLeave { link, member };
             self.relayed.push(action, b"");

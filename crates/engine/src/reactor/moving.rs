@@ -146,7 +146,7 @@ impl<B: Back> Reactor<B> {
     /// Its home is lost, and it gets another one, with the data that the proxy has.
     fn find_home(&mut self, session: Handle) {
         let Some(home) = self.home_for(session) else {
-            return self.end_by_server(session, "no-home");
+            return self.kick(session, "no-home");
         };
         self.statistics.counts.rehomed.add(1);
         let bindings = self.bindings(session);

@@ -3,7 +3,7 @@
 use super::Reactor;
 use crate::back::Back;
 use crate::handle::Handle;
-use crate::inbox::{frame_route, Event, Item, Run};
+use crate::inbox::{frame_route, Event, Item};
 use crate::limits::LINK_NAMES;
 use crate::neighbour::Neighbour;
 use crate::outbox::Action;
@@ -148,31 +148,32 @@ impl<B: Back> Reactor<B> {
             len: bytes,
         });
         self.unhandled += super::inbound::cost(1, bytes);
-        match self.batch.runs.last_mut() {
-            Some(run) if run.handle == Handle::NONE => {
-                run.packets += 1;
-                run.bytes += bytes;
-            }
-            _ => self.batch.runs.push(Run {
-                handle: Handle::NONE,
-                packets: 1,
-                bytes,
-            }),
-        }
+        self.batch.count(Handle::NONE, bytes);
     }
 
     /// Tells a neighbour what it can send here.
     fn tell_routes(&mut self, link: u32) {
         let routes = self.routes.clone();
-        let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
         let entries = routes.entries();
-        self.push_control(link, header, Control::Routes { entries });
+        self.tell_neighbour(link, Control::Routes { entries });
     }
 
     pub(super) fn tell_routes_to_all(&mut self) {
-        let links: Vec<u32> = self.neighbours.all().map(|of| of.link.local()).collect();
-        for link in links {
+        for link in self.neighbours.links() {
             self.tell_routes(link);
         }
+    }
+
+    /// This node stops: neighbours have no new sessions at home here.
+    pub(super) fn tell_of_leaving(&mut self) {
+        for link in self.neighbours.links() {
+            self.tell_neighbour(link, Control::Leaving);
+        }
+    }
+
+    /// What concerns the link, and no session.
+    pub(super) fn tell_neighbour(&mut self, link: u32, control: Control<'_>) {
+        let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
+        self.push_control(link, header, control);
     }
 }

@@ -5,13 +5,13 @@ use super::Reactor;
 use crate::back::Back;
 use crate::connection::By;
 use crate::handle::Handle;
-use crate::inbox::{Event, Item, Run, UNKNOWN_ROUTE};
+use crate::inbox::{Event, Item, UNKNOWN_ROUTE};
 use crate::limits::LINK_NAMES;
 use crate::outbox::{OutItem, OutRoute, Owner, What};
 use crate::remote::{Remote, Spoken, HOME};
 use crate::session::{Waits, NONE};
 use photinus_proto::binding::MAX_STATE;
-use photinus_proto::bluenet::control::{Control, Tag, LINK};
+use photinus_proto::bluenet::control::{Control, Tag};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{MessageHead, MessageKind, PacketHead, PacketRoute};
 use photinus_proto::error::WireError;
@@ -34,7 +34,7 @@ impl<B: Back> Reactor<B> {
         let (head, body) = PacketHead::decode(&self.batch.arena[payload.clone()])?;
         let theirs = Handle(header.source);
         let ours = self.neighbours.session(link, theirs);
-        let remote = self.sessions.live(ours).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(ours);
         let remote = remote.filter(|of| of.theirs == theirs);
         let target = remote.and_then(|of| match header.kind {
             Kind::Node => of.target(Tag(header.destination)),
@@ -82,17 +82,7 @@ impl<B: Back> Reactor<B> {
     fn take_remote(&mut self, item: Item, bytes: u32) {
         let handle = item.handle;
         self.batch.items.push(item);
-        match self.batch.runs.last_mut() {
-            Some(run) if run.handle == handle => {
-                run.packets += 1;
-                run.bytes += bytes;
-            }
-            _ => self.batch.runs.push(Run {
-                handle,
-                packets: 1,
-                bytes,
-            }),
-        }
+        self.batch.count(handle, bytes);
         let cost = super::inbound::cost(1, bytes);
         self.unhandled += cost;
         let limit = self.limits.inbound_session_bytes;
@@ -208,7 +198,7 @@ impl<B: Back> Reactor<B> {
     /// Our session for this one of a proxy's, which is opened if it is not there. `None`: there is no room.
     fn remote_session(&mut self, link: u32, theirs: Handle, spoken: Spoken) -> Option<Handle> {
         let known = self.neighbours.session(link, theirs);
-        let remote = self.sessions.live(known).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(known);
         if remote.is_some_and(|of| of.theirs == theirs) {
             return Some(known);
         }
@@ -280,7 +270,7 @@ impl<B: Back> Reactor<B> {
             spoken,
         } = arrival;
         let spoken = u32::from(spoken);
-        let remote = self.sessions.peek(ours).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(ours);
         let origin = remote.map_or((0, 0), |of| (of.link.0, of.theirs.0));
         if (target, fresh) == (HOME, true) {
             let text = address.as_bytes();
@@ -314,19 +304,10 @@ impl<B: Back> Reactor<B> {
         self.tell_bytes(ours, Event::Done, slot.into(), 0, request, text);
     }
 
-    /// This node stops: neighbours have no new sessions at home here.
-    pub(super) fn tell_of_leaving(&mut self) {
-        let links: Vec<u32> = self.neighbours.all().map(|of| of.link.local()).collect();
-        for link in links {
-            let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
-            self.push_control(link, header, Control::Leaving);
-        }
-    }
-
     /// This node stops: a session that is at home here and whose client is elsewhere goes on to another home, in
     /// order; all others end.
     pub(super) fn hand_on_or_kick(&mut self, ours: Handle, reason: &str) {
-        let remote = self.sessions.peek(ours).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(ours);
         if !remote.is_some_and(|of| of.is_home()) {
             return self.kick(ours, reason);
         }
@@ -342,7 +323,7 @@ impl<B: Back> Reactor<B> {
 
     /// None of its bindings is here any more: it goes on without us.
     pub(super) fn forget_if_free(&mut self, ours: Handle) {
-        let remote = self.sessions.live(ours).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(ours);
         if remote.is_some_and(|of| of.is_free()) {
             self.leave_groups(ours);
             self.end_quietly(ours);
@@ -428,7 +409,7 @@ impl<B: Back> Reactor<B> {
         priority: Priority,
         control: Control<'_>,
     ) -> bool {
-        let remote = self.sessions.live(ours).and_then(|of| of.remote.as_ref());
+        let remote = self.sessions.remote(ours);
         let Some((link, theirs, tag)) =
             remote.and_then(|of| Some((of.link, of.theirs, of.any_tag()?)))
         else {
@@ -530,13 +511,12 @@ impl<B: Back> Reactor<B> {
                 Some((text, number)) => (text.clone(), *number),
                 None => return,
             };
-            let header = Header::new(Kind::Control, Priority::Usual, 0, LINK);
-            let control = Control::Name {
+            let name = Control::Name {
                 index: announced,
                 number,
                 name: &text,
             };
-            self.push_control(link, header, control);
+            self.tell_neighbour(link, name);
             if let Some(neighbour) = self.neighbours.at_mut(link) {
                 neighbour.announced = announced + 1;
             }
@@ -568,7 +548,7 @@ impl<B: Back> Reactor<B> {
     pub(super) fn lose_remotes(&mut self, link: u32) {
         let sessions = self.neighbours.at(link).map(|of| of.sessions());
         for ours in sessions.unwrap_or_default() {
-            let remote = self.sessions.live(ours).and_then(|of| of.remote.as_ref());
+            let remote = self.sessions.remote(ours);
             if remote.is_some_and(|of| of.link.local() == link) {
                 self.end_session(ours, By::Network, "proxy-lost");
             }

@@ -50,9 +50,7 @@ impl<B: Back> Reactor<B> {
             self.statistics.counts.dropped_stale_handle.add(1);
             return Ok(());
         }
-        let Some(action) = self.action(link, to, head.kind, header.flags)? else {
-            return Ok(());
-        };
+        let action = self.action(link, to, head.kind, header.flags)?;
         let body = payload.start + body..payload.end;
         self.relayed.push(action, &self.batch.arena[body]);
         Ok(())
@@ -68,12 +66,8 @@ impl<B: Back> Reactor<B> {
         let payload = &self.batch.arena[payload];
         let (list, at) = read_list(payload)?;
         let (head, body) = MessageHead::decode(&payload[at..])?;
-        let marks = marks(header.flags);
-        let neighbour = self.neighbours.at(link);
-        let Some(what) = what(head.kind, |name| {
-            Some(*neighbour?.names.get(name as usize)?)
-        })?
-        else {
+        let action = self.action(link, Handle::NONE, head.kind, header.flags)?;
+        let Action::Send { what, marks, .. } = action else {
             return Err(WireError::BadFrame);
         };
         let first = self.relayed.arena.len();
@@ -105,11 +99,11 @@ impl<B: Back> Reactor<B> {
             return Ok(()); // all of them have left
         };
         let action = self.action(link, Handle::NONE, head.kind, header.flags)?;
-        let Some(Action::Send {
+        let Action::Send {
             what: What::Push(route),
             marks,
             ..
-        }) = action
+        } = action
         else {
             return Err(WireError::BadFrame);
         };
@@ -125,24 +119,29 @@ impl<B: Back> Reactor<B> {
         Ok(())
     }
 
-    /// What a message is for one of our sessions. `None`: its name was never told.
+    /// What a message is for one of our sessions. An error: its name was never told.
     #[inline]
-    pub(super) fn action(
+    fn action(
         &self,
         link: u32,
         to: Handle,
         kind: MessageKind,
         flags: Flags,
-    ) -> Result<Option<Action>, WireError> {
-        match kind {
-            MessageKind::Kick => return Ok(Some(Action::Kick { to })),
-            MessageKind::Redirect => return Ok(Some(Action::Redirect { to })),
-            _ => {}
-        }
-        let neighbour = self.neighbours.at(link);
-        let marks = marks(flags);
-        let what = what(kind, |name| Some(*neighbour?.names.get(name as usize)?))?;
-        Ok(what.map(|what| Action::Send { to, what, marks }))
+    ) -> Result<Action, WireError> {
+        let what = match kind {
+            MessageKind::Kick => return Ok(Action::Kick { to }),
+            MessageKind::Redirect => return Ok(Action::Redirect { to }),
+            MessageKind::Response { id } => What::Response { id },
+            MessageKind::Error { id } => What::Error { id },
+            MessageKind::PushNumber { number } => What::Push(OutRoute::Number(number)),
+            MessageKind::Push { name } => {
+                let neighbour = self.neighbours.at(link);
+                let ours = neighbour.and_then(|of| of.names.get(name as usize));
+                What::Push(OutRoute::Named(*ours.ok_or(WireError::BadFrame)?))
+            }
+        };
+        let marks = Marks::new(flags.has(Flags::DROPPABLE), flags.has(Flags::SECRET));
+        Ok(Action::Send { to, what, marks })
     }
 
     /// A message to the sessions of a list.
@@ -192,28 +191,6 @@ impl<B: Back> Reactor<B> {
             self.push_message(link, header, waits, format.0, &front, body);
         }
     }
-}
-
-fn marks(flags: Flags) -> Marks {
-    Marks::new(flags.has(Flags::DROPPABLE), flags.has(Flags::SECRET))
-}
-
-/// What the client gets. `None`: the name of a push was never told.
-#[inline]
-fn what(
-    kind: MessageKind,
-    name: impl FnOnce(u32) -> Option<u32>,
-) -> Result<Option<What>, WireError> {
-    Ok(match kind {
-        MessageKind::Response { id } => Some(What::Response { id }),
-        MessageKind::Error { id } => Some(What::Error { id }),
-        MessageKind::PushNumber { number } => Some(What::Push(OutRoute::Number(number))),
-        MessageKind::Push { name: index } => {
-            let name = name(index).ok_or(WireError::BadFrame)?;
-            Some(What::Push(OutRoute::Named(name)))
-        }
-        MessageKind::Kick | MessageKind::Redirect => None,
-    })
 }
 
 /// Whether another node's client, whose listener's number stands for what it speaks, reads this format.
