@@ -98,7 +98,8 @@ impl<B: Back> Reactor<B> {
                     }
                 }
                 self.send_arrive(session, slot, (to, epoch), (false, gap), state.as_deref());
-                // Whoever has it now says so itself if it has no room.
+                // Whoever has it now says so itself if it has no room. That is heard from here on, whatever else
+                // becomes of the move.
                 if let Some(bindings) = self.bindings(session) {
                     bindings.set_full(slot, false);
                 }
@@ -116,16 +117,11 @@ impl<B: Back> Reactor<B> {
             Action::Release => {
                 if let Some(bindings) = self.bindings(session) {
                     bindings.hold(slot, false);
-                    bindings.set_full(slot, false);
                 }
                 self.read_bound_again(session);
             }
             Action::Moved { .. } => {
                 self.statistics.counts.moved.add(1);
-                if let Some(bindings) = self.bindings(session) {
-                    bindings.set_full(slot, false);
-                }
-                self.read_bound_again(session);
                 self.answer(session, slot, "");
             }
             Action::MoveFailed { reason, .. } => {
@@ -156,10 +152,8 @@ impl<B: Back> Reactor<B> {
             of.replace(home, copy, now, actions);
         });
         if let Some(bindings) = self.bindings(session) {
-            bindings.set_full(0, false);
             bindings.data = data.unwrap_or_default();
         }
-        self.read_bound_again(session);
     }
 
     /// Ends what is bound in this place; its owner hears of it.

@@ -112,6 +112,48 @@ fn a_new_owner_that_had_no_room_and_declines_stops_nobody() {
 }
 
 #[test]
+fn a_new_owner_that_had_no_room_before_it_arrived_has_none_afterwards() {
+    let limits = Limits {
+        inbound_session_bytes: 4 << 10,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::new(1, 2, &limits);
+    let (client, home, session) = cluster.join(0);
+    let there = cluster.other(home);
+    let name = cluster.members[there].name.clone();
+    let move_on = Owner::Move {
+        request: 1,
+        slot: 0,
+        target: 0,
+        class: 0,
+    };
+    cluster.members[home].own(session, move_on, name.as_bytes());
+    cluster.settle();
+    let tag = Tag(cluster.members[home].event(Event::Fence).id);
+    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    cluster.members[there].stuck = true;
+    cluster.settle();
+    let say = |cluster: &mut Cluster| {
+        for _ in 0..60 {
+            client.say(&[b'x'; 100]);
+            cluster.settle();
+        }
+        cluster.members[there].count("unhandled_bytes")
+    };
+    let held = say(&mut cluster);
+    // It has arrived, and has handled nothing of what came behind.
+    let member = &mut cluster.members[there];
+    let mut batches = std::collections::VecDeque::new();
+    member.engine.take_inbox(&mut batches).unwrap();
+    let seen = crate::world::read(&batches);
+    let arrived = seen.iter().find(|of| of.event == Event::Arrived).unwrap();
+    let tag = Tag(arrived.id);
+    member.own(arrived.handle, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    assert_eq!(say(&mut cluster), held);
+}
+
+#[test]
 fn an_owner_without_room_that_gets_it_back_says_so_again() {
     let limits = Limits {
         inbound_session_bytes: 4 << 10,
