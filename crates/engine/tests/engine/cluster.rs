@@ -178,6 +178,29 @@ impl Cluster {
         panic!("none was opened");
     }
 
+    /// Asks for this session's home to be moved to the other world node, which is returned.
+    pub fn move_home(&mut self, home: usize, session: Handle, request: u32) -> usize {
+        let there = self.other(home);
+        let name = self.members[there].name.clone();
+        let move_on = Owner::Move {
+            request,
+            slot: 0,
+            target: 0,
+            class: 0,
+        };
+        self.members[home].own(session, move_on, name.as_bytes());
+        self.settle();
+        there
+    }
+
+    /// The same, and the old home leaves with this state.
+    pub fn leave_home(&mut self, home: usize, session: Handle, state: &[u8]) -> usize {
+        let there = self.move_home(home, session, 1);
+        let tag = Tag(self.members[home].event(Event::Fence).id);
+        self.members[home].own(session, Owner::Fenced { tag }, state);
+        there
+    }
+
     /// A world node that is not this one.
     pub fn other(&self, than: usize) -> usize {
         let worlds = self.members.iter().enumerate();

@@ -10,16 +10,7 @@ use photinus_proto::bluenet::control::Tag;
 fn an_old_home_forgets_what_it_left_with_when_the_session_ends() {
     let mut cluster = Cluster::new(1, 2, &Limits::default());
     let (client, home, session) = cluster.join(0);
-    let new = (1..3).find(|of| *of != home).unwrap();
-    let name = cluster.members[new].name.clone();
-    let move_on = Owner::Move {
-        request: 1,
-        slot: 0,
-        target: 0,
-        class: 0,
-    };
-    cluster.members[home].own(session, move_on, name.as_bytes());
-    cluster.settle();
+    let new = cluster.move_home(home, session, 1);
     let tag = Tag(cluster.members[home].event(Event::Fence).id);
     cluster.members[home].own(session, Owner::Fenced { tag }, b"hero");
     cluster.settle();

@@ -64,19 +64,7 @@ fn a_new_owner_that_had_no_room_and_declines_stops_nobody() {
     };
     let mut cluster = Cluster::new(1, 2, &limits);
     let (client, home, session) = cluster.join(0);
-    let there = cluster.other(home);
-    let name = cluster.members[there].name.clone();
-    let move_on = Owner::Move {
-        request: 1,
-        slot: 0,
-        target: 0,
-        class: 0,
-    };
-    cluster.members[home].own(session, move_on, name.as_bytes());
-    cluster.settle();
-    let fence = cluster.members[home].event(Event::Fence);
-    let tag = Tag(fence.id);
-    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    let there = cluster.leave_home(home, session, b"state");
     cluster.members[there].stuck = true;
     cluster.settle();
     for _ in 0..60 {
@@ -119,18 +107,7 @@ fn a_new_owner_that_had_no_room_before_it_arrived_has_none_afterwards() {
     };
     let mut cluster = Cluster::new(1, 2, &limits);
     let (client, home, session) = cluster.join(0);
-    let there = cluster.other(home);
-    let name = cluster.members[there].name.clone();
-    let move_on = Owner::Move {
-        request: 1,
-        slot: 0,
-        target: 0,
-        class: 0,
-    };
-    cluster.members[home].own(session, move_on, name.as_bytes());
-    cluster.settle();
-    let tag = Tag(cluster.members[home].event(Event::Fence).id);
-    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    let there = cluster.leave_home(home, session, b"state");
     cluster.members[there].stuck = true;
     cluster.settle();
     let say = |cluster: &mut Cluster| {

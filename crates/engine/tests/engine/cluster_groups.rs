@@ -49,22 +49,11 @@ fn who_has_moved_is_in_no_group_of_the_node_it_left() {
             break (client, session);
         }
     };
-    let there = cluster.other(home);
-    let name = cluster.members[there].name.clone();
     let group = 4;
     for member in [one, two] {
         cluster.members[home].post(Action::GroupAdd { group, member }, b"");
     }
-    let move_on = Owner::Move {
-        request: 1,
-        slot: 0,
-        target: 0,
-        class: 0,
-    };
-    cluster.members[home].own(two, move_on, name.as_bytes());
-    cluster.settle();
-    let tag = Tag(cluster.members[home].event(Event::Fence).id);
-    cluster.members[home].own(two, Owner::Fenced { tag }, b"");
+    let there = cluster.leave_home(home, two, b"");
     // To those who have left nothing is sent, neither alone nor in a list.
     let mut batch = OutBatch::default();
     for member in [one, two] {

@@ -11,18 +11,7 @@ use photinus_proto::bluenet::control::Tag;
 
 /// Sends this session's home on to the other node, and has the old one leave.
 fn leave(cluster: &mut Cluster, home: usize, session: Handle) -> usize {
-    let there = cluster.other(home);
-    let name = cluster.members[there].name.clone();
-    let move_on = Owner::Move {
-        request: 1,
-        slot: 0,
-        target: 0,
-        class: 0,
-    };
-    cluster.members[home].own(session, move_on, name.as_bytes());
-    cluster.settle();
-    let tag = Tag(cluster.members[home].event(Event::Fence).id);
-    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    let there = cluster.leave_home(home, session, b"state");
     cluster.settle();
     there
 }
