@@ -11,8 +11,7 @@ use crate::coroutine;
 use crate::engine::Engine;
 use crate::handler::Entry;
 use crate::installed::Installed;
-use crate::life::{closed, let_go, opened, resumed, told};
-use crate::linking;
+use crate::life::{heard, let_go};
 use crate::mailbox::park;
 use crate::session::{Session, Waiting};
 use crate::timing::{Quick, Timing};
@@ -74,12 +73,13 @@ pub struct Call<'a, 'py> {
 }
 
 impl Call<'_, '_> {
-    /// The space or service that a packet is for.
+    /// Who handles what comes under `route`, if anybody does.
     #[inline]
-    fn target(&self, item: &Item) -> Option<u32> {
-        let (_, entry) = self.installed.handlers.get(item.route as usize)?;
-        let of_target = entry.as_ref().is_some_and(|entry| entry.of_target);
-        of_target.then_some(item.number)
+    fn entry(&self, route: u32) -> Option<&Arc<Entry>> {
+        match route {
+            DEFAULT_ROUTE => self.installed.default.as_ref(),
+            index => self.installed.handlers.get(index as usize)?.1.as_ref(),
+        }
     }
 
     /// Those of the answer to what a handler was called for.
@@ -88,14 +88,7 @@ impl Call<'_, '_> {
         let Purpose::Packet { route, .. } = purpose else {
             return Marks::NONE;
         };
-        let entry = match route {
-            DEFAULT_ROUTE => self.installed.default.as_ref(),
-            index => {
-                let handler = self.installed.handlers.get(index as usize);
-                handler.and_then(|(_, entry)| entry.as_ref())
-            }
-        };
-        entry.map_or(Marks::NONE, |entry| entry.marks)
+        self.entry(route).map_or(Marks::NONE, |entry| entry.marks)
     }
 }
 
@@ -209,126 +202,49 @@ impl Work {
 /// One item. `true`: a packet that was given to a handler (or answered in its place).
 #[inline]
 fn one(call: &Call<'_, '_>, batch: &mut Batch, item: &Item, run: usize) -> PyResult<bool> {
+    let Event::Packet(kind) = item.event else {
+        return heard(call, batch, item).map(|()| false);
+    };
     let py = call.py;
-    match item.event {
-        Event::Packet(kind) => {
-            let session = match call.target(item) {
-                Some(target) => call.engine.lane(py, item.handle, target),
-                None => call.engine.seat(py, item.handle),
-            };
-            let Some(session) = session else {
-                return Ok(false);
-            };
-            let body = PyBytes::new(py, batch.body(item));
-            let Item {
-                id, route, number, ..
-            } = *item;
-            if session.get().fields.with(py, |fields| fields.busy) {
-                park(
-                    call,
-                    &session,
-                    Waiting::Packet {
-                        kind,
-                        id,
-                        route,
-                        number,
-                    },
-                    body,
-                );
-                // Its part of the budget stays taken until the mailbox comes to it.
-                if let Some(run) = batch.runs.get_mut(run) {
-                    run.packets -= 1;
-                    run.bytes -= item.len;
-                }
-                return Ok(false);
-            }
-            packet(
-                call,
-                &session,
-                Purpose::Packet {
-                    kind,
-                    id,
-                    route,
-                    number,
-                },
-                &body,
-            )?;
-            Ok(true)
+    let Item {
+        handle,
+        id,
+        route,
+        number,
+        ..
+    } = *item;
+    // A space's or a service's packet is handled by its lane of the session.
+    let session = match call.entry(route) {
+        Some(entry) if entry.of_target => call.engine.lane(py, handle, number),
+        _ => call.engine.seat(py, handle),
+    };
+    let Some(session) = session else {
+        return Ok(false);
+    };
+    let body = PyBytes::new(py, batch.body(item));
+    if session.get().fields.with(py, |fields| fields.busy) {
+        let waiting = Waiting::Packet {
+            kind,
+            id,
+            route,
+            number,
+        };
+        park(call, &session, waiting, body);
+        // Its part of the budget stays taken until the mailbox comes to it.
+        if let Some(run) = batch.runs.get_mut(run) {
+            run.packets -= 1;
+            run.bytes -= item.len;
         }
-        Event::Opened => {
-            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
-            let origin = (item.route, item.id);
-            opened(call, item.handle, item.number as u16, address, origin)?;
-            Ok(false)
-        }
-        Event::Closed => {
-            let Some(session) = call.engine.seat(py, item.handle) else {
-                return Ok(false);
-            };
-            let reason = PyBytes::new(py, batch.body(item));
-            let (busy, groups) = session.get().fields.with(py, |fields| {
-                fields.closed = true;
-                (fields.busy, std::mem::take(&mut fields.groups))
-            });
-            call.engine.leave_groups(py, item.handle, &groups);
-            binding::close_lanes(call, item.handle)?;
-            if busy {
-                park(call, &session, Waiting::Closed { by: item.number }, reason);
-            } else {
-                closed(call, &session, item.number, &reason)?;
-            }
-            Ok(false)
-        }
-        Event::Cut => {
-            if let Some(session) = call.engine.seat(py, item.handle) {
-                session.get().fields.with(py, |fields| fields.cut = true);
-            }
-            Ok(false)
-        }
-        Event::Resumed => {
-            let Some(session) = call.engine.seat(py, item.handle) else {
-                return Ok(false);
-            };
-            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
-            let busy = session.get().fields.with(py, |fields| {
-                fields.cut = false;
-                fields.address = address.into_boxed_str();
-                fields.busy
-            });
-            let gap = item.number != 0;
-            if busy {
-                park(
-                    call,
-                    &session,
-                    Waiting::Resumed { gap },
-                    PyBytes::new(py, b""),
-                );
-            } else {
-                resumed(call, &session, gap)?;
-            }
-            Ok(false)
-        }
-        Event::LinkUp | Event::LinkLost | Event::Frame => {
-            linking::heard(call, batch, item).map(|()| false)
-        }
-        Event::Arrived | Event::Fence | Event::Detached | Event::Gone => {
-            binding::heard(call, batch, item).map(|()| false)
-        }
-        Event::Done => binding::done(call, batch, item).map(|()| false),
-        Event::FromApp => {
-            let Some(session) = call.engine.seat(py, item.handle) else {
-                return Ok(false);
-            };
-            let body = PyBytes::new(py, batch.body(item));
-            if session.get().fields.with(py, |fields| fields.busy) {
-                park(call, &session, Waiting::Told, body);
-            } else {
-                told(call, &session, &body)?;
-            }
-            Ok(false)
-        }
-        Event::Drained => call.engine.reactor_drained(py).map(|()| false),
+        return Ok(false);
     }
+    let purpose = Purpose::Packet {
+        kind,
+        id,
+        route,
+        number,
+    };
+    packet(call, &session, purpose, &body)?;
+    Ok(true)
 }
 
 /// Calls the handler of a packet, and answers.
@@ -343,16 +259,7 @@ pub fn packet<'py>(
     let Purpose::Packet { route, number, .. } = purpose else {
         return Ok(());
     };
-    let entry = match route {
-        UNKNOWN_ROUTE => None,
-        DEFAULT_ROUTE => call.installed.default.as_ref(),
-        index => call
-            .installed
-            .handlers
-            .get(index as usize)
-            .and_then(|(_, entry)| entry.as_ref()),
-    };
-    let Some(entry) = entry else {
+    let Some(entry) = call.entry(route) else {
         let refusal = call.installed.refusals.unknown_route.bind(py).call0()?;
         let name = String::from_utf8_lossy(body.as_bytes());
         let name = if route == UNKNOWN_ROUTE {

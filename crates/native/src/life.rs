@@ -1,17 +1,100 @@
 //! A session's beginning, its client's coming back, and its end, as the application is told of them.
 
+use crate::binding;
 use crate::dispatch::{finish, Call, Purpose};
-use crate::session::Session;
+use crate::linking;
+use crate::mailbox::park;
+use crate::session::{Session, Waiting};
 use photinus_engine::connection::By;
 use photinus_engine::handle::Handle;
+use photinus_engine::inbox::{Batch, Event, Item};
 use photinus_engine::outbox::FormatSet;
 use photinus_engine::remote::Spoken;
 use photinus_engine::shared::format_of;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+/// What an item says that is no packet. Apart from the packets' way, which is worth keeping short.
+#[inline(never)]
+pub fn heard(call: &Call<'_, '_>, batch: &Batch, item: &Item) -> PyResult<()> {
+    let py = call.py;
+    match item.event {
+        Event::Packet(_) => Ok(()), // not here
+        Event::Opened => {
+            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
+            let origin = (item.route, item.id);
+            opened(call, item.handle, item.number as u16, address, origin)
+        }
+        Event::Closed => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(());
+            };
+            let reason = PyBytes::new(py, batch.body(item));
+            let (busy, groups) = session.get().fields.with(py, |fields| {
+                fields.closed = true;
+                (fields.busy, std::mem::take(&mut fields.groups))
+            });
+            call.engine.leave_groups(py, item.handle, &groups);
+            binding::close_lanes(call, item.handle)?;
+            if busy {
+                park(call, &session, Waiting::Closed { by: item.number }, reason);
+            } else {
+                closed(call, &session, item.number, &reason)?;
+            }
+            Ok(())
+        }
+        Event::Cut => {
+            if let Some(session) = call.engine.seat(py, item.handle) {
+                session.get().fields.with(py, |fields| fields.cut = true);
+            }
+            Ok(())
+        }
+        Event::Resumed => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(());
+            };
+            let address = String::from_utf8_lossy(batch.body(item)).into_owned();
+            let busy = session.get().fields.with(py, |fields| {
+                fields.cut = false;
+                fields.address = address.into_boxed_str();
+                fields.busy
+            });
+            let gap = item.number != 0;
+            if busy {
+                park(
+                    call,
+                    &session,
+                    Waiting::Resumed { gap },
+                    PyBytes::new(py, b""),
+                );
+            } else {
+                resumed(call, &session, gap)?;
+            }
+            Ok(())
+        }
+        Event::LinkUp | Event::LinkLost | Event::Frame => linking::heard(call, batch, item),
+        Event::Arrived | Event::Fence | Event::Detached | Event::Gone => {
+            binding::heard(call, batch, item)
+        }
+        Event::Done => binding::done(call, batch, item),
+        Event::FromApp => {
+            let Some(session) = call.engine.seat(py, item.handle) else {
+                return Ok(());
+            };
+            let body = PyBytes::new(py, batch.body(item));
+            if session.get().fields.with(py, |fields| fields.busy) {
+                park(call, &session, Waiting::Told, body);
+            } else {
+                told(call, &session, &body)?;
+            }
+            Ok(())
+        }
+        Event::Drained => call.engine.reactor_drained(py),
+    }
+}
+
 /// A new session is there. `origin` is as in its fields.
-pub fn opened(
+fn opened(
     call: &Call<'_, '_>,
     handle: Handle,
     listener: u16,
