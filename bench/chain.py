@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from .load import LoadFailed
 from .machine import BUILD
 from .plan import Plan
 from .server import Server
-from .subjects import Subject
+from .subjects import CROWD, Subject
 
 CONFIG = BUILD / "cluster.toml"
 
@@ -25,11 +26,14 @@ FRAME = b"\0\0\0\1\0"
 
 class Chain:
     """Runs from `Chain(...)` to `stop`. What is behind is started first, on the load's CPU; then the front on the
-    server's, or, where it is to be apart from its own Python, on the load's, too. Several fronts are alike."""
+    server's, or, where it is to be apart from its own Python, on the load's, too. Several fronts are alike. One that is
+    paused does nothing but when it is awake: not even keep its CPU busy."""
 
-    def __init__(self, plan: Plan, subject: Subject, fronts: int = 1) -> None:
+    def __init__(self, plan: Plan, subject: Subject, fronts: int = 1, *, paused: bool = False) -> None:
+        self.subject = subject
         self.behind: list[Server] = []
         self.fronts: list[Server] = []
+        self._crowd: list[Server] = []
         named = iter(names((*subject.behind, *([subject] * fronts))))
         try:
             for each in subject.behind:
@@ -39,6 +43,11 @@ class Chain:
             for _ in range(fronts):
                 member = joined(front, next(named))
                 self.fronts.append(Server(member, plan.load_cpu if subject.apart else plan.server_cpu, plan.bots))
+            if subject.crowded:
+                self._crowd.append(Server(CROWD, plan.server_cpu, plan.bots))
+            if paused:
+                self.wait_for_links()
+                self._pause()
         except BaseException:
             self.stop()
             raise
@@ -56,8 +65,22 @@ class Chain:
         self.stop()
 
     def stop(self) -> None:
-        for server in (*self.fronts, *self.behind):
+        for server in (*self._crowd, *self.fronts, *self.behind):
             server.stop()
+
+    @contextmanager
+    def awake(self) -> Generator[Self]:
+        """For so long a paused one is not. Links that fell silent meanwhile are to be waited for."""
+        for server in (*self.fronts, *self._crowd):
+            server.go_on()
+        try:
+            yield self
+        finally:
+            self._pause()
+
+    def _pause(self) -> None:
+        for server in (*self._crowd, *self.fronts):
+            server.pause()
 
     def wait_for_links(self) -> None:
         """Until each front gives back a frame from behind it: where clients speak length4, and 0 is echoed."""

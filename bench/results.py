@@ -25,6 +25,7 @@ PLAIN = {
         for proxy in ("photinus", "uvloop")
         for how in ("python", "pieces")
     },
+    "photinus-crowded": "photinus-idle-python",
 }
 # The shape of a row without what disturbs in the others.
 CALM = "calm"
@@ -142,9 +143,6 @@ class Results:
                 self._pair(key, rounds, key._replace(subject=LOCAL), "cpu_over_local")
             if key.row == "proxy":
                 self._compare_proxies(key, rounds)
-            if key.metric in ("p99_us", "packets_per_s") and key.row == "forward" and key.subject in PLAIN:
-                idle = key._replace(subject=PLAIN[key.subject])
-                self._pair(key, rounds, idle, key.metric.split("_")[0] + "_over_idle")
             if key.metric == "handshakes_per_s" and key.subject != FLOOR:
                 self._pair(key, rounds, key._replace(subject=FLOOR), "handshakes_ratio")
             if key.metric in ("cpu_us", "python_us") and key.subject in PLAIN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -43,8 +44,10 @@ class Server:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     bufsize=0,
-                    # A Ctrl-C in the terminal is for the benchmark, which then stops its servers.
-                    start_new_session=True,
+                    # A Ctrl-C in the terminal is for the benchmark, which then stops its servers. No session of
+                    # its own: the scheduler shares CPUs out between sessions (sched(7), autogroup), and a server
+                    # with a busy thread on one CPU would get less of another.
+                    process_group=0,
                 )
         except OSError as error:
             advice = " (make setup installs it)" if subject.is_photinus else ""
@@ -80,10 +83,17 @@ class Server:
             raise self._failed("is gone") from error
         return cast("dict[str, Any]", json.loads(self._line(time.monotonic() + ANSWER_SECONDS)))
 
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         process = self._process
         if process.poll() is None:
             process.terminate()
+            self.go_on()
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -48,6 +48,8 @@ class Subject:
     """What a proxy's Python does beside (servers/busy.py): `thread` or `loop EVERY BUSY`."""
     apart: bool = False
     """Whether all but the thread that does so is on the load's CPU."""
+    crowded: bool = False
+    """Whether another process computes on the server's CPU meanwhile (CROWD)."""
 
     @property
     def encrypted(self) -> bool:
@@ -169,6 +171,8 @@ _NATIVE_ECHO = Subject(
 )
 _FORWARDING = Subject("photinus", "photinus_proxy.py", environment=NATIVE_LED, role="proxy", behind=(_NATIVE_ECHO,))
 _UVLOOP_PROXY = Subject("uvloop", "uvloop_proxy.py", ("{port}",), behind=(_ECHO,))
+# Keeps a CPU busy that nothing else of what is measured is on.
+CROWD = Subject("crowd", "crowd.py", protocols=())
 # The loop's thread computes in pieces of a tenth of a second, one after the other.
 _PIECES = "loop 0.1 0.1"
 FORWARD = (
@@ -176,6 +180,7 @@ FORWARD = (
     _FORWARDING,
     _UVLOOP_PROXY,
     replace(_FORWARDING, name="photinus-idle-python", apart=True),
+    replace(_FORWARDING, name="photinus-crowded", apart=True, crowded=True),
     replace(_FORWARDING, name="photinus-busy-python", busy="thread", apart=True),
     replace(_FORWARDING, name="photinus-busy-pieces", busy=_PIECES, apart=True),
     replace(_UVLOOP_PROXY, name="uvloop-idle-python", apart=True),
