@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from bench import dev
+from bench import dev, proxy
 from bench.counters import engine_figures
 from bench.forward import over_idle
 from bench.goals import GOALS, Goal
+from bench.load import LoadFailed
 from bench.plan import Plan, rotated
 from bench.results import UNITS, Results
 from bench.subjects import (
@@ -105,6 +107,29 @@ def test_a_busy_python_is_compared_turn_by_turn() -> None:
     idle = [{"p99_us": 100.0, "packets_per_s": 10.0}, {"p99_us": 50.0, "packets_per_s": 20.0}, {"packets_per_s": 30.0}]
     busy = [{"p99_us": 110.0, "packets_per_s": 9.0}, {"p99_us": 50.0, "packets_per_s": 18.0}, {"packets_per_s": 30.0}]
     assert over_idle(busy, idle) == {"packets_over_idle": 0.9, "p99_over_idle": pytest.approx(1.05)}
+
+
+def _step(users: int, p99_ms: float, idle: float) -> proxy.Step:
+    report = {"p99_us": p99_ms * 1e3, "bundles": users * 10, "seconds": 1.0}
+    return proxy.Step(users, report, 0.0, idle, None)
+
+
+def test_a_proxy_holds_what_it_held_before_three_steps_in_a_row_were_felt() -> None:
+    told = [_step(800, 1, 0.9), _step(1000, 60, 0.02), _step(1250, 3, 0.6), _step(1500, 70, 0.5), _step(1900, 80, 0.01)]
+    assert proxy.most_held(iter([*told, _step(2400, 90, 0.0), _step(3000, 1, 0.5)])) == (1250, False)
+    assert proxy.most_held(iter(told[:3])) == (1250, True)
+    assert proxy.most_held(iter(told[:2])) == (800, True)
+    assert proxy.most_held(iter([_step(800, 60, 0.5)] * 3)) == (0, False)
+
+
+def test_a_load_that_fails_ends_the_ladder_if_the_last_step_was_felt() -> None:
+    def steps(*told: proxy.Step) -> Generator[proxy.Step]:
+        yield from told
+        raise LoadFailed("4 users were not let in")
+
+    assert proxy.most_held(steps(_step(800, 1, 0.9), _step(1000, 60, 0.3))) == (800, False)
+    with pytest.raises(LoadFailed):
+        proxy.most_held(steps(_step(800, 1, 0.9)))
 
 
 def test_proxies_are_compared_with_uvloop_and_a_native_one() -> None:
