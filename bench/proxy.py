@@ -35,7 +35,7 @@ HELD = "held"
 LADDER = tuple(round(800 * 1.25**step) for step in range(14))
 HELD_P99_US = 50_000.0
 FELT = 3
-HOLDERS = ("uvloop", "photinus", "uvloop-half-busy", "photinus-half-busy")
+HOLDERS = ("native", "uvloop", "photinus", "uvloop-half-busy", "photinus-half-busy")
 # Less of its bundles than that, and the chain is behind.
 LEAST_DELIVERED = 0.97
 # Of the load's core: with less than this the load, or the world beside it, may be what is late.
