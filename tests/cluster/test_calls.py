@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from photinus import CallMismatch, CallTimeout, Refused, RemoteError, Service, Unreachable, call
-from photinus.cluster import calls as limits
+from photinus.cluster import peer as limits
 from photinus.cluster.payload import MAX_CALL_BYTES, varint
 from tests.cluster.pair import LINK, Pair, pair_test
 

@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context, ContextVar
 from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
 
 from ..errors import CallMismatch, CallTimeout, Refused, Unreachable
 from ..message import UNDECODABLE, error_body
+from .callee import KIND_NODE, USUAL, Callees, Entry, NoSuchCall, NotHere, Question
 from .deadlines import Deadlines
 from .payload import (
     CANCEL,
@@ -41,26 +41,8 @@ from .payload import (
     unreachable,
     varint,
 )
+from .peer import MOST_CALLS, MOST_RUNNING, Peer, Running
 from .placement import Placement
-
-# Calls over one link that are under way at a time; more wait for their turn, within their deadlines. At 60,000 calls a
-# second it is full when answers take 17 ms: more would only wait on the other side.
-MOST_CALLS = 1024
-# Numbers of calls over one link. More than MOST_CALLS, since a call that was given up keeps its number until its callee
-# has let go of it: a node that never does has this many chances, and then gets no more calls.
-MOST_NUMBERS = 16 * MOST_CALLS
-# Calls over one link that this node executes at a time, with those that their callers gave up and that did not heed
-# it. More are refused: what runs here must not grow with what another node forgot.
-MOST_RUNNING = 4 * MOST_CALLS
-
-# Kinds of frames (docs/bluenet.md): what a call is addressed to, and where its answer goes.
-KIND_SPACE = 3
-KIND_SERVICE = 4
-KIND_NODE = 6
-
-# What overtakes what on a link, by the names that `@call` knows; the fourth is for the engine itself.
-PRIORITIES: dict[str, int] = {"bulk": 0, "usual": 1, "high": 2}
-USUAL = PRIORITIES["usual"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -84,124 +66,9 @@ class Transport(Protocol):
     ) -> object: ...
 
 
-class Question(Struct, frozen=True):
-    """What a caller knows of a method."""
-
-    name: str
-    decode: Callable[[bytes], Any]
-    """Of the result."""
-    one_way: bool
-    priority: int = USUAL
-
-
-class Entry(Struct, frozen=True):
-    """A method of one instance, ready to be called."""
-
-    method: Callable[..., Coroutine[Any, Any, Any]]
-    decode: Callable[[bytes], tuple[Any, ...]]
-    """Of the arguments."""
-    encode: Callable[[Any], bytes]
-    """Of the result; TypeError if it is not what the annotations say."""
-    what: str
-    """`Bank/7.transfer`"""
-    priority: int = USUAL
-
-
-class Callees(Protocol):
-    """Who has the methods that other nodes call."""
-
-    entries: dict[bytes, Entry]
-    """By target: those that can be called at once."""
-
-    def prepare(self, target: bytes, ready: Callable[[Entry | BaseException], None]) -> None:
-        """Calls `ready` with the entry when it can be called, or with why it cannot: at once, or later
-        from where no task runs."""
-
-
-class NotHere(Exception):
-    """The address is another node's, or this one stops: nothing of the call was executed."""
-
-
-class NoSuchCall(Exception):
-    """There is no such class or no such method that is @call."""
-
-
 @lru_cache(maxsize=1024)
 def _left(milliseconds: int) -> bytes:
     return varint(min(max(1, milliseconds), MAX_MILLISECONDS))
-
-
-# Who waits for an answer, until when, and what for.
-_Pending = tuple[asyncio.Future[bytes], float, str, int]
-
-
-class Peer:
-    """The calls over one link, both ways."""
-
-    __slots__ = ("calls", "free", "link", "live", "node", "numbers", "pending", "roles", "running", "waiting")
-
-    def __init__(self, calls: Calls, link: int | None, node: str, roles: frozenset[str]) -> None:
-        self.calls = calls
-        # None: the node itself.
-        self.link = link
-        self.node = node
-        self.roles = roles
-        # Calls under way, and numbers: those that are free, the last given back first, and how many there are.
-        self.live = 0
-        self.free: list[int] = []
-        self.numbers = 0
-        # By number. None: it was given up.
-        self.pending: dict[int, _Pending | None] = {}
-        # Who waits for a number, until when, and what for.
-        self.waiting: dict[asyncio.Future[int], tuple[float, str]] = {}
-        # What runs here for the other, by the other's number; one that wants no answer under itself.
-        self.running: dict[int | Running, Running] = {}
-
-    def take(self) -> int:
-        """A number for one more call; 0 if there is none."""
-        if self.live >= MOST_CALLS:
-            return 0
-        if self.free:
-            self.live += 1
-            return self.free.pop()
-        if self.numbers >= MOST_NUMBERS:
-            return 0
-        self.live += 1
-        self.numbers += 1
-        return self.numbers
-
-    def admit(self) -> None:
-        """A call has ended: the next that waits has its turn."""
-        while self.waiting:
-            future = next(iter(self.waiting))
-            if future.done():
-                del self.waiting[future]
-                continue
-            number = self.take()
-            if not number:
-                return
-            del self.waiting[future]
-            future.set_result(number)
-
-
-class Running:
-    """A call that this node executes; itself what is called when it is done."""
-
-    __slots__ = ("cancelled", "deadline", "entry", "number", "peer", "task")
-
-    def __init__(self, peer: Peer, number: int, deadline: float, entry: Entry | None) -> None:
-        self.peer = peer
-        self.number = number
-        self.deadline = deadline
-        """Infinity when it is done: what it started and left behind is not bound by it."""
-        self.entry = entry
-        """None while its instance is not open yet."""
-        self.task: asyncio.Task[Any] | None = None
-        self.cancelled: Status | None = None
-        """Why, if it was."""
-
-    def __call__(self, error: BaseException | None, value: Any) -> None:
-        self.peer.calls.done(self, error, value)
 
 
 class Calls:

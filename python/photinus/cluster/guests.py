@@ -21,7 +21,8 @@ from ..engine import Engine
 from ..errors import CallTimeout, Refused, Unreachable, UsageError
 from ..message import UNDECODABLE
 from ..session import Session, SessionRef
-from .calls import KIND_SERVICE, Calls, Question
+from .callee import KIND_SERVICE, Question
+from .calls import Calls
 from .instances import ATTACH, Instances
 from .payload import target_of
 from .service import Service

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..errors import UsageError
-from .calls import Entry, NoSuchCall, NotHere
+from .callee import Entry, NoSuchCall, NotHere
 from .payload import Malformed, parse_target
 from .placement import Placement
 from .service import Service

@@ -26,7 +26,8 @@ from ..errors import RouteError, UsageError
 from ..scope import here
 from ..session import SessionRef
 from ..shape import CallShape, Shape, attached_shape, call_shape, guest_hook_state, place_of
-from .calls import KIND_NODE, KIND_SERVICE, KIND_SPACE, PRIORITIES, Calls, Question
+from .callee import KIND_NODE, KIND_SERVICE, KIND_SPACE, PRIORITIES, Question
+from .calls import Calls
 from .payload import MAX_TARGET_BYTES, target_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..cluster.calls import KIND_SPACE
+from ..cluster.callee import KIND_SPACE
 from ..cluster.service import Service
 
 

@@ -210,3 +210,35 @@ fn what_a_node_said_of_a_session_before_it_came_anew_stops_nobody() {
     let packets = cluster.members[other].packets();
     assert_eq!(packets.last().map(Vec::as_slice), Some(&b"still here"[..]));
 }
+
+#[test]
+fn a_stuck_home_stops_its_clients_and_no_others() {
+    let limits = Limits {
+        inbound_session_bytes: 4 << 10,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::new(1, 1, &limits);
+    let (client, home, _) = cluster.join(0);
+    let (other, _, _) = cluster.join(0);
+    cluster.members[home].stuck = true;
+    let mut sent = 0;
+    for _ in 0..2000 {
+        let whole = frame(&[b'x'; 100]);
+        if client.link.write(&whole).unwrap() < whole.len() {
+            break;
+        }
+        sent += 1;
+        cluster.settle();
+    }
+    assert!(sent < 1500, "{sent}: it is never stopped");
+    let held = cluster.members[home].count("unhandled_bytes");
+    assert!(held < 16 << 10, "{held}");
+    other.say(b"free");
+    cluster.settle();
+    cluster.members[home].stuck = false;
+    cluster.pass(100);
+    let packets = cluster.members[home].packets();
+    assert!(packets.contains(&b"free".to_vec()));
+    assert!(packets.len() >= sent, "{} of {sent}", packets.len());
+    assert_eq!(cluster.members[home].count("unhandled_bytes"), 0);
+}

@@ -1,5 +1,9 @@
 //! Links between engines, over sockets.
 
+mod in_time;
+mod over_tls;
+mod refused;
+
 use crate::nodes::{identity, Node, LISTEN};
 use crate::peer::Peer;
 use crate::relay::Relay;

@@ -140,3 +140,73 @@ fn a_lost_nodes_groups_end_with_it() {
         assert_eq!(client.frames().len(), its, "{number}");
     }
 }
+
+#[test]
+fn a_group_crosses_a_link_once() {
+    let mut cluster = Cluster::new(2, 1, &Limits::default());
+    let world = 2;
+    let mut clients = Vec::new();
+    let mut sessions = Vec::new();
+    for number in 0..20 {
+        let (client, home, session) = cluster.join(number % 2);
+        assert_eq!(home, world);
+        let member = &mut cluster.members[home];
+        member.post(
+            Action::GroupAdd {
+                group: 4,
+                member: session,
+            },
+            b"",
+        );
+        clients.push(client);
+        sessions.push(session);
+    }
+    cluster.settle();
+    let before = cluster.members[world].count("relayed_out");
+    let send = |cluster: &mut Cluster, but, payload: &[u8]| {
+        let action = Action::GroupSend {
+            group: 4,
+            but,
+            format: FormatSet::ANY,
+            route: OutRoute::Number(7),
+            marks: Marks::NONE,
+        };
+        cluster.members[world].post(action, payload);
+        cluster.settle();
+    };
+    send(&mut cluster, sessions[3], b"all");
+    assert_eq!(cluster.members[world].count("relayed_out"), before + 2);
+    for (number, client) in clients.iter_mut().enumerate() {
+        let expected = usize::from(number != 3);
+        assert_eq!(client.frames().len(), expected, "{number}");
+    }
+    let member = sessions[5];
+    cluster.members[world].post(Action::GroupRemove { group: 4, member }, b"");
+    clients[6].link.close();
+    cluster.settle();
+    send(&mut cluster, Handle::NONE, b"again");
+    for (number, client) in clients.iter_mut().enumerate() {
+        let expected = usize::from(number != 5 && number != 6);
+        assert_eq!(client.frames().len(), expected, "{number}");
+    }
+    let list: Vec<u8> = [1, 2, 7]
+        .into_iter()
+        .flat_map(|of: usize| sessions[of].0.to_be_bytes())
+        .collect();
+    let member = &mut cluster.members[world];
+    let mut batch = OutBatch::default();
+    batch.arena.extend_from_slice(&list);
+    let action = Action::SendList {
+        sessions: 3,
+        format: FormatSet::ANY,
+        route: OutRoute::Number(7),
+        marks: Marks::NONE,
+    };
+    batch.push(action, b"listed");
+    let _ = member.engine.hand_over(0, batch);
+    cluster.settle();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let expected = usize::from([1, 2, 7].contains(&number));
+        assert_eq!(client.frames().len(), expected, "{number}");
+    }
+}
