@@ -136,10 +136,12 @@ playground: ## the TypeScript client for the page of `photinus dev`, after an ed
 page = { cat $(CLIENT)/node_modules/@msgpack/msgpack/LICENSE $(CLIENT)/node_modules/fflate/LICENSE > $(CLIENT)/dist/photinus.js.LICENSE && \
 	$(1) $(CLIENT)/dist/photinus.js $(PAGE)/photinus.js && $(1) $(CLIENT)/dist/photinus.js.LICENSE $(PAGE)/photinus.js.LICENSE; }
 
-# Each other version has its own environment and its own cargo folder, so that no build undoes another.
+# Each other version has its own environment and its own cargo folder, so that no build undoes another. What no other Python
+# changes is tested with the main one: other languages' clients, processes on a network, the benchmark.
+OTHERS := $(addprefix --ignore tests/,bench clients conformance integration)
 test-others: setup
 	@$(foreach v,$(filter-out $(MAIN_VERSION),$(VERSIONS)),$(if $(call python,$v),\
-		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto;,\
+		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto $(OTHERS);,\
 		$(call absent,$v)))
 
 test-websocket:
