@@ -52,6 +52,17 @@ pub struct Bindings {
     pub data: Box<[u8]>,
     /// The client's, for its owners.
     pub address: Box<str>,
+    /// Attachments that were lost while the home is on its way, each place once.
+    pub losses: Vec<Loss>,
+}
+
+/// What a home is told, and its next one too if it has left by then.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    pub slot: u8,
+    pub reason: &'static str,
+    /// Who has heard of it.
+    pub told: Handle,
 }
 
 pub struct Bound {
@@ -80,6 +91,7 @@ impl Bindings {
             known_here: home.is_here(),
             data: Box::default(),
             address: address.into(),
+            losses: Vec::new(),
         }
     }
 

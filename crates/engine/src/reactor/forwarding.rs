@@ -11,7 +11,7 @@ use crate::remote::HOME;
 use photinus_proto::bluenet::control::Tag;
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{PacketHead, PacketRoute};
-use photinus_proto::codec::{Packet, Route};
+use photinus_proto::codec::{self, Packet, Route};
 
 /// What became of a packet of a session that others own, too.
 pub(super) enum Forwarded {
@@ -122,6 +122,11 @@ impl<B: Back> Reactor<B> {
                 }
                 _ => None,
             });
+        }
+        if route == PacketRoute::Unknown && packet.kind != codec::Kind::Request {
+            // Nobody can be told.
+            self.statistics.counts.unknown_routes.add(1);
+            return Forwarded::Gone;
         }
         let unknown = (route == PacketRoute::Unknown).then(|| name.to_vec());
         let link = place.link.local();

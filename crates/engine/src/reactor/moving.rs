@@ -2,7 +2,7 @@
 
 use super::Reactor;
 use crate::back::Back;
-use crate::bindings::Place;
+use crate::bindings::{Loss, Place};
 use crate::handle::Handle;
 use photinus_proto::binding::{Action, Binding};
 use photinus_proto::bluenet::control::{Control, Tag};
@@ -79,6 +79,11 @@ impl<B: Back> Reactor<B> {
         for action in actions {
             self.carry_out_move(session, slot, action);
         }
+        if let (0, Some(bindings)) = (slot, self.bindings(session)) {
+            if bindings.at(0).is_none_or(|of| !of.machine.is_moving()) {
+                bindings.losses.clear();
+            }
+        }
     }
 
     fn carry_out_move(&mut self, session: Handle, slot: u8, action: Action<Place>) {
@@ -98,6 +103,9 @@ impl<B: Back> Reactor<B> {
                     }
                 }
                 self.send_arrive(session, slot, (to, epoch), (false, gap), state.as_deref());
+                if slot == 0 {
+                    self.tell_losses(session, (to, epoch));
+                }
                 // Whoever has it now says so itself if it has no room. That is heard from here on, whatever else
                 // becomes of the move.
                 if let Some(bindings) = self.bindings(session) {
@@ -132,10 +140,48 @@ impl<B: Back> Reactor<B> {
                 let bound = self.bindings(session).and_then(|of| of.at_mut(slot));
                 let asked = bound.and_then(|of| of.asked.take());
                 self.unbind(session, slot);
-                let asked = asked.unwrap_or((0, UNASKED));
-                self.answer_to(session, asked, slot, reason.reason());
+                match asked {
+                    Some(asked) => self.answer_to(session, asked, slot, reason.reason()),
+                    None => self.tell_loss(session, slot, reason.reason()),
+                }
             }
             Action::TellLost { .. } => self.find_home(session),
+        }
+    }
+
+    /// The home hears that an attachment is lost which it did not ask about. One that has been told to leave may not
+    /// heed it any more, and one that is coming may not stay: whoever has it next hears of it, too.
+    fn tell_loss(&mut self, session: Handle, slot: u8, reason: &'static str) {
+        if let Some(bindings) = self.bindings(session) {
+            let home = bindings.at(0).filter(|of| of.machine.is_moving());
+            if let Some(at) = home.and_then(|of| of.machine.at()) {
+                let told = at.link;
+                bindings.losses.retain(|of| of.slot != slot);
+                bindings.losses.push(Loss { slot, reason, told });
+            }
+        }
+        self.answer_to(session, (0, UNASKED), slot, reason);
+    }
+
+    /// What was lost before a home has got it, right behind its arrival there.
+    fn tell_losses(&mut self, session: Handle, (to, epoch): (Place, u16)) {
+        let Some(bindings) = self.bindings(session) else {
+            return;
+        };
+        let untold = bindings.losses.iter_mut().filter(|of| of.told != to.link);
+        let untold: Vec<_> = untold
+            .map(|of| {
+                of.told = to.link;
+                *of
+            })
+            .collect();
+        for Loss { slot, reason, .. } in untold {
+            let lost = Control::Done {
+                request: UNASKED,
+                slot,
+                reason,
+            };
+            self.say_to_owner(session, to, Tag::new(0, epoch), lost);
         }
     }
 

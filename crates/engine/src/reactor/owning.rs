@@ -14,6 +14,7 @@ use photinus_proto::binding::MAX_STATE;
 use photinus_proto::bluenet::control::{Control, Tag};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
 use photinus_proto::bluenet::message::{MessageHead, MessageKind, PacketHead, PacketRoute};
+use photinus_proto::codec;
 use photinus_proto::error::WireError;
 use std::ops::Range;
 
@@ -55,6 +56,10 @@ impl<B: Back> Reactor<B> {
             return Ok(());
         }
         let route = match head.route {
+            PacketRoute::Unknown if head.kind != codec::Kind::Request => {
+                self.statistics.counts.unknown_routes.add(1);
+                return Ok(());
+            }
             PacketRoute::Default => self.routes.default_route(),
             PacketRoute::Unknown => UNKNOWN_ROUTE,
             PacketRoute::Index(index) => index,

@@ -47,7 +47,10 @@ impl Player {
     }
 
     pub fn connect_with(&mut self, world: &World, token: Option<Token>) {
-        let client = world.connect(PHOTINUS);
+        self.connect_through(world.connect(PHOTINUS), token);
+    }
+
+    pub fn connect_through(&mut self, client: Client, token: Option<Token>) {
         client.write(&hello(token.map(|token| (token, self.received))));
         self.client = Some(client);
         (self.welcome, self.named) = (false, false);

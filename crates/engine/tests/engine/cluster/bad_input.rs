@@ -3,10 +3,12 @@
 
 use crate::cluster::Cluster;
 use crate::scripted::Scripted;
-use photinus_engine::inbox::Event;
+use photinus_engine::inbox::{Event, UNKNOWN_ROUTE};
 use photinus_engine::limits::Limits;
 use photinus_proto::bluenet::control::{Control, Tag, LINK};
 use photinus_proto::bluenet::header::{Flags, Header, Kind, Priority};
+use photinus_proto::bluenet::message::{PacketHead, PacketRoute};
+use photinus_proto::codec;
 use photinus_proto::link::hello::Roles;
 
 const HOME: Tag = Tag(1 << 12 | 1);
@@ -169,6 +171,34 @@ fn another_nodes_sessions_are_not_its_to_speak_for() {
         .seen
         .iter()
         .any(|of| ends.contains(&of.event)));
+}
+
+#[test]
+fn what_nobody_can_be_told_of_is_counted_and_costs_no_python() {
+    let mut cluster = Cluster::new(1, 1, &Limits::default());
+    let mut peer = Scripted::link(&mut cluster, 1, "proxy-9", Roles::PROXY);
+    peer.control(HOME.0, theirs(1, 1), arrive());
+    for kind in [codec::Kind::Notify, codec::Kind::Request] {
+        let mut payload = Vec::new();
+        PacketHead {
+            route: PacketRoute::Unknown,
+            kind,
+            id: 3,
+            number: 0,
+        }
+        .encode(&mut payload);
+        payload.extend(b"nowhere");
+        let header = Header::new(Kind::Node, Priority::Usual, HOME.0, theirs(1, 1));
+        peer.say(header, &payload);
+    }
+    peer.turn(&mut cluster);
+    let world = &mut cluster.members[1];
+    assert_eq!(world.count("unknown_routes"), 1);
+    let packets: Vec<_> = world.seen.iter().filter(|of| of.is_packet()).collect();
+    let [request] = &packets[..] else {
+        panic!("{packets:?}");
+    };
+    assert_eq!((request.route, request.id), (UNKNOWN_ROUTE, 3));
 }
 
 #[test]

@@ -227,3 +227,42 @@ fn what_an_application_tells_comes_between_the_packets_of_a_client_here() {
     assert_eq!(bodies, [&b"first"[..], &long, b"second", b"told", b"third"]);
     assert_eq!(world.count("unhandled_bytes"), 0);
 }
+
+#[test]
+fn routes_that_change_while_nodes_are_linked_are_known_at_once() {
+    let mut cluster = Cluster::new(1, 2, &Limits::default());
+    let mut client = cluster.connect(0, 20, "pomelo");
+    client.write(&[crate::world::HELLO, crate::world::ACK].concat());
+    cluster.settle();
+    let (home, session) = cluster.opened();
+    let there = cluster.other(home);
+    let name = cluster.members[there].name.clone();
+    let attach = Owner::Attach {
+        request: 5,
+        target: 77,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, attach, name.as_bytes());
+    cluster.settle();
+    let attached = cluster.members[there].event(Event::Arrived);
+    let tag = Tag(attached.id);
+    cluster.members[there].own(attached.handle, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    let say = |cluster: &mut Cluster, body: &[u8]| {
+        client.write(&crate::world::pomelo(None, "jump", body));
+        cluster.settle();
+        [there, home].map(|at| cluster.members[at].packets())
+    };
+    // Nobody has it, and a notify is not answered.
+    assert_eq!(say(&mut cluster, b"1"), [vec![], Vec::<Vec<u8>>::new()]);
+    assert_eq!(cluster.members[0].count("unknown_routes"), 1);
+    for at in [home, there] {
+        let mut routes = Routes::default();
+        routes.add_name(0, SAY.0, SAY.1);
+        routes.add_name(SPACES, WAVE.0, WAVE.1);
+        routes.add_name(SPACES, "jump", 10);
+        cluster.members[at].engine.set_routes(routes);
+    }
+    cluster.settle();
+    assert_eq!(say(&mut cluster, b"2"), [vec![b"2".to_vec()], vec![]]);
+}

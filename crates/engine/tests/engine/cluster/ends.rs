@@ -1,9 +1,12 @@
-//! A session that ends while something of it is on its way to another owner leaves nothing behind, anywhere.
+//! Sessions that end by what their homes say, and while something of them is on its way to another owner: nothing
+//! stays behind, anywhere.
 
 use crate::cluster::{Cluster, SPACES};
+use crate::player::Player;
+use photinus_engine::connection::By;
 use photinus_engine::inbox::Event;
 use photinus_engine::limits::Limits;
-use photinus_engine::outbox::Owner;
+use photinus_engine::outbox::{Action, Marks, OutRoute, Owner, What, NO_NUMBER};
 use photinus_proto::bluenet::control::Tag;
 
 #[test]
@@ -83,4 +86,64 @@ fn what_an_attachment_came_back_to_is_forgotten_with_it() {
     assert_eq!(of[0].slot(), of[1].slot());
     assert_eq!(of[0].epoch(), of[1].epoch() + 1);
     assert_ne!(again.id, attached.id);
+}
+
+#[test]
+fn a_redirect_by_its_home_is_the_last_that_a_client_hears() {
+    let mut cluster = Cluster::new(1, 1, &Limits::default());
+    let mut player = Player::default();
+    player.connect_through(cluster.connect(0, 30, "photinus"), None);
+    cluster.settle();
+    player.read();
+    cluster.settle();
+    let (home, session) = cluster.opened();
+    let (index, number) = (0, NO_NUMBER);
+    cluster.members[home].post(Action::NameRoute { index, number }, b"news");
+    let push = Action::Send {
+        to: session,
+        what: What::Push(OutRoute::Named(0)),
+        marks: Marks::NONE,
+    };
+    cluster.members[home].post(push, &0u32.to_be_bytes());
+    let elsewhere = "tcp://192.0.2.1:7000";
+    cluster.members[home].post(Action::Redirect { to: session }, elsewhere.as_bytes());
+    cluster.members[home].post(push, &1u32.to_be_bytes());
+    cluster.settle();
+    player.read();
+    assert_eq!(player.redirected.as_deref(), Some(elsewhere));
+    assert_eq!((player.received, player.end), (1, None));
+    let closed = cluster.members[home].event(Event::Closed);
+    assert_eq!(closed.end(), Some((By::Server, "redirected")));
+    cluster.settle();
+    for member in &cluster.members {
+        assert_eq!(member.count("sessions"), 0, "{}", member.name);
+    }
+}
+
+#[test]
+fn who_does_not_read_what_its_home_says_is_closed_and_nobody_else() {
+    let limits = Limits {
+        outbound_session_bytes: 64 << 10,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::new(1, 1, &limits);
+    let (mut slow, home, session) = cluster.join(0);
+    let (mut other, _, theirs) = cluster.join(0);
+    for number in 0..200u8 {
+        cluster.members[home].send(session, &[number; 1_000]);
+        cluster.members[home].send(theirs, &[number]);
+        cluster.settle();
+    }
+    let closed = cluster.members[home].event(Event::Closed);
+    assert_eq!(
+        (closed.handle, closed.end()),
+        (session, Some((By::Server, "slow")))
+    );
+    assert_eq!(cluster.members[0].count("closed_slow"), 1);
+    assert!((0..200).map(|number| vec![number]).eq(other.frames()));
+    for member in &cluster.members {
+        assert_eq!(member.count("sessions"), 1, "{}", member.name);
+    }
+    slow.read();
+    assert!(slow.ended);
 }

@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 
 pub const LENGTH: &str = "tcp://memory:1?protocol=length4";
 pub const POMELO: &str = "tcp://memory:2?protocol=pomelo&heartbeat=0";
+pub const PHOTINUS: &str = "tcp://memory:3?protocol=photinus&heartbeat=10&resume=30";
 /// A class of spaces, with a route.
 pub const SPACES: u32 = 1;
 pub const WAVE: (&str, u32) = ("wave", 9);
@@ -88,11 +89,11 @@ impl Cluster {
                     here: false,
                     ..Homes::default()
                 });
-                let listeners = [(LENGTH, 10), (POMELO, 20)];
+                let listeners = [(LENGTH, 10), (POMELO, 20), (PHOTINUS, 30)];
                 for (url, port) in listeners {
                     let port = port + number;
                     engine
-                        .listen(&url.replacen(['1', '2'], &port.to_string(), 1))
+                        .listen(&url.replacen(['1', '2', '3'], &port.to_string(), 1))
                         .unwrap();
                 }
             } else {

@@ -223,3 +223,54 @@ fn an_arrival_that_the_proxy_itself_refuses_costs_what_followed_it_and_that_is_t
     let back = cluster.members[1].event(Event::Arrived);
     assert_eq!(back.route & 7, 5, "with a gap, and with its state");
 }
+
+#[test]
+fn what_is_lost_while_its_home_moves_the_new_home_hears_of() {
+    let mut cluster = Cluster::new(1, 3, &Limits::default());
+    let (mut client, home, session) = cluster.join(0);
+    let at = (1..4).rfind(|of| *of != home).unwrap();
+    let name = cluster.members[at].name.clone();
+    let attach = Owner::Attach {
+        request: 1,
+        target: 77,
+        class: SPACES,
+    };
+    cluster.members[home].own(session, attach, name.as_bytes());
+    cluster.settle();
+    let attached = cluster.members[at].event(Event::Arrived);
+    let tag = Tag(attached.id);
+    cluster.members[at].own(attached.handle, Owner::Arrived { tag }, b"");
+    cluster.settle();
+    cluster.members[home].event(Event::Done);
+    let there = cluster.move_home(home, session, 2);
+    assert!(there < at);
+    cluster.network.kill(&name);
+    drop(cluster.members.remove(at));
+    while cluster.members[home]
+        .seen
+        .iter()
+        .all(|of| of.event != Event::Done)
+    {
+        cluster.pass(50); // within the five seconds that a step may take
+    }
+    // It has left, for all that it knows, and what it leaves with may not say so.
+    let tag = Tag(cluster.members[home].event(Event::Fence).id);
+    cluster.members[home].own(session, Owner::Fenced { tag }, b"state");
+    cluster.settle();
+    for (heard, (member, arrives)) in [(home, false), (there, true)].into_iter().enumerate() {
+        let member = &mut cluster.members[member];
+        if arrives {
+            let first = member.seen.iter().position(|of| of.event == Event::Arrived);
+            let told = member.seen.iter().position(|of| of.event == Event::Done);
+            assert!(first.unwrap() < told.unwrap());
+        }
+        let lost = member.event(Event::Done);
+        assert_eq!(
+            (lost.number, lost.id, &lost.body[..]),
+            (0, 1, &b"lost"[..]),
+            "{heard}"
+        );
+    }
+    client.read();
+    assert!(!client.ended);
+}
