@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
@@ -88,8 +89,10 @@ class Guests:
         self._ways: dict[tuple[str, int, int], int] = {}
         self._guests: dict[int, Guest] = {}
         self._by_ref: dict[SessionRef, Guest] = {}
-        self._asked: dict[int, asyncio.Future[tuple[int, str]]] = {}
-        self._requests = 0
+        # By session and number. What a home has asked for may be answered to its next one, where that number is to mean
+        # nothing: those of two nodes begin anywhere.
+        self._asked: dict[tuple[int, int], asyncio.Future[tuple[int, str]]] = {}
+        self._requests = secrets.randbits(32)
         self._rehomed: Callable[[Session[Any]], Any] | None = None
         self._data: dict[str, Callable[[bytes | Raw], Any]] = {}
         self._kept: dict[int, bytes] = {}
@@ -190,7 +193,7 @@ class Guests:
                 cast(Guest, guest).slots.pop(address)
                 _log.warning("session %s has lost %s (%s)", session.address, address, reason)
             return
-        future = self._asked.pop(request, None)
+        future = self._asked.pop((session.id, request), None)
         if future is not None and not future.done():
             future.set_result((slot, reason))
 
@@ -251,7 +254,8 @@ class Guests:
         self._requests = self._requests % 0xFFFF_FFFF + 1
         request = self._requests
         future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._asked[request] = future
+        asked = session.id, request
+        self._asked[asked] = future
         self._engine.own(session, verb, payload, request=request, **numbers)
         try:
             async with asyncio.timeout(timeout):
@@ -259,7 +263,7 @@ class Guests:
         except TimeoutError:
             raise CallTimeout(f"{verb}: the proxy of {session.address} has not answered") from None
         finally:
-            self._asked.pop(request, None)
+            self._asked.pop(asked, None)
         if reason == "unreachable":
             raise Unreachable(f"{verb}: the proxy of {session.address} has no link to that node", sent=False)
         if reason:
