@@ -231,7 +231,7 @@ fn what_an_application_tells_comes_between_the_packets_of_a_client_here() {
 #[test]
 fn routes_that_change_while_nodes_are_linked_are_known_at_once() {
     let mut cluster = Cluster::new(1, 2, &Limits::default());
-    let mut client = cluster.connect(0, 20, "pomelo");
+    let client = cluster.connect(0, 20, "pomelo");
     client.write(&[crate::world::HELLO, crate::world::ACK].concat());
     cluster.settle();
     let (home, session) = cluster.opened();
