@@ -99,7 +99,7 @@ class Calls:
         self._failed = failed
         self._deadlines = Deadlines(loop, self._look)
         self._stopping = False
-        own = Peer(self, None, node, roles)
+        own = Peer(self._done, None, node, roles)
         # By link, and the one to each node that its calls go over.
         self._links: dict[int | None, Peer] = {None: own}
         self._peers: dict[str, Peer] = {node: own}
@@ -169,7 +169,7 @@ class Calls:
 
     def linked(self, link: int, node: str, roles: frozenset[str]) -> None:
         """There is a link to that node."""
-        peer = self._links[link] = Peer(self, link, node, roles)
+        peer = self._links[link] = Peer(self._done, link, node, roles)
         self._peers.setdefault(node, peer)
 
     def unlinked(self, link: int, reason: str) -> None:
@@ -226,7 +226,7 @@ class Calls:
             # It comes from a node of the cluster, so it is our mistake: counted, and its caller's deadline ends it.
             self._malformed += 1
 
-    def done(self, running: Running, error: BaseException | None, value: Any) -> None:
+    def _done(self, running: Running, error: BaseException | None, value: Any) -> None:
         """What was executed has come to this: its caller is told."""
         running.deadline = math.inf
         peer, number, entry = running.peer, running.number, running.entry

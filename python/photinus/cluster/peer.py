@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from .callee import Entry
 from .payload import Status
-
-if TYPE_CHECKING:
-    from .calls import Calls
 
 # Calls over one link that are under way at a time; more wait for their turn, within their deadlines. At 60,000 calls a
 # second it is full when answers take 17 ms: more would only wait on the other side.
@@ -21,6 +19,9 @@ MOST_NUMBERS = 16 * MOST_CALLS
 # it. More are refused: what runs here must not grow with what another node forgot.
 MOST_RUNNING = 4 * MOST_CALLS
 
+# With the call that has ended, what it raised, and what it returned.
+Done = Callable[["Running", BaseException | None, Any], None]
+
 # Who waits for an answer, until when, and what for.
 _Pending = tuple[asyncio.Future[bytes], float, str, int]
 
@@ -28,10 +29,11 @@ _Pending = tuple[asyncio.Future[bytes], float, str, int]
 class Peer:
     """The calls over one link, both ways."""
 
-    __slots__ = ("calls", "free", "link", "live", "node", "numbers", "pending", "roles", "running", "waiting")
+    __slots__ = ("done", "free", "link", "live", "node", "numbers", "pending", "roles", "running", "waiting")
 
-    def __init__(self, calls: Calls, link: int | None, node: str, roles: frozenset[str]) -> None:
-        self.calls = calls
+    def __init__(self, done: Done, link: int | None, node: str, roles: frozenset[str]) -> None:
+        # Called with each that runs here, when it is done.
+        self.done = done
         # None: the node itself.
         self.link = link
         self.node = node
@@ -91,4 +93,4 @@ class Running:
         """Why, if it was."""
 
     def __call__(self, error: BaseException | None, value: Any) -> None:
-        self.peer.calls.done(self, error, value)
+        self.peer.done(self, error, value)
