@@ -236,18 +236,7 @@ fn routes_that_change_while_nodes_are_linked_are_known_at_once() {
     cluster.settle();
     let (home, session) = cluster.opened();
     let there = cluster.other(home);
-    let name = cluster.members[there].name.clone();
-    let attach = Owner::Attach {
-        request: 5,
-        target: 77,
-        class: SPACES,
-    };
-    cluster.members[home].own(session, attach, name.as_bytes());
-    cluster.settle();
-    let attached = cluster.members[there].event(Event::Arrived);
-    let tag = Tag(attached.id);
-    cluster.members[there].own(attached.handle, Owner::Arrived { tag }, b"");
-    cluster.settle();
+    cluster.attach(home, session, there);
     let say = |cluster: &mut Cluster, body: &[u8]| {
         client.write(&crate::world::pomelo(None, "jump", body));
         cluster.settle();

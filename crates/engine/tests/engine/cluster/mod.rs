@@ -210,6 +210,24 @@ impl Cluster {
         there
     }
 
+    /// Has the home ask for this session to be attached to a space at that node, which takes it.
+    pub fn attach(&mut self, home: usize, session: Handle, there: usize) {
+        let name = self.members[there].name.clone();
+        let attach = Owner::Attach {
+            request: 1,
+            target: 77,
+            class: SPACES,
+        };
+        self.members[home].own(session, attach, name.as_bytes());
+        self.settle();
+        let attached = self.members[there].event(Event::Arrived);
+        let tag = Tag(attached.id);
+        self.members[there].own(attached.handle, Owner::Arrived { tag }, b"");
+        self.settle();
+        let done = self.members[home].event(Event::Done);
+        assert!(done.body.is_empty());
+    }
+
     /// A world node that is not this one.
     pub fn other(&self, than: usize) -> usize {
         let worlds = self.members.iter().enumerate();

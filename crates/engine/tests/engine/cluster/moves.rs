@@ -230,18 +230,7 @@ fn what_is_lost_while_its_home_moves_the_new_home_hears_of() {
     let (mut client, home, session) = cluster.join(0);
     let at = (1..4).rfind(|of| *of != home).unwrap();
     let name = cluster.members[at].name.clone();
-    let attach = Owner::Attach {
-        request: 1,
-        target: 77,
-        class: SPACES,
-    };
-    cluster.members[home].own(session, attach, name.as_bytes());
-    cluster.settle();
-    let attached = cluster.members[at].event(Event::Arrived);
-    let tag = Tag(attached.id);
-    cluster.members[at].own(attached.handle, Owner::Arrived { tag }, b"");
-    cluster.settle();
-    cluster.members[home].event(Event::Done);
+    cluster.attach(home, session, at);
     let there = cluster.move_home(home, session, 2);
     assert!(there < at);
     cluster.network.kill(&name);
