@@ -370,6 +370,7 @@ impl Node {
             let session = self.sessions.get_mut(&handle.0).expect("it is here");
             session.bound.remove(&target);
             session.refused.insert(target);
+            session.here = None; // as when it is taken
             return self.own(handle, Owner::Refused { tag }, b"not now");
         };
         let owned = oracle.arrive(owned, gap, by);
