@@ -28,8 +28,6 @@ PROXY, WORLDS = "proxy", ("world-1", "world-2")
 # Each machine has its own, so they may all be the same.
 LINK_PORT, PHOTINUS_PORT, LENGTH_PORT = 7801, 7000, 7001
 PORTS = (PHOTINUS_PORT, LENGTH_PORT)
-# A proxy dials each world node from each of its reactors, of which it has one for each core but one.
-LINKS = threads_for(Config(node=NodeSection(roles=("proxy",))))
 
 CONFIG = """
 [node]
@@ -52,8 +50,9 @@ Tls = Callable[[str], str] | None
 class Node:
     """A node's process, which can be killed and started again."""
 
-    def __init__(self, machine: Machine, folder: Path, *arguments: str) -> None:
+    def __init__(self, machine: Machine, folder: Path, *arguments: str, reactors: int | None = None) -> None:
         self.name = machine.name
+        self._environment = {} if reactors is None else {"PHOTINUS_ENGINE__THREADS": str(reactors)}
         self.machine = machine
         self._folder = folder
         self._arguments = arguments
@@ -94,7 +93,7 @@ class Node:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.machine.command(sys.executable, "-m", "photinus", *arguments),
-                env={**os.environ, "GAME_FOLDER": str(self._folder)},
+                env={**os.environ, **self._environment, "GAME_FOLDER": str(self._folder)},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -112,8 +111,10 @@ class Node:
 class Realm:
     """The running cluster. `photinus` and `length` are where clients find its proxy."""
 
-    def __init__(self, nodes: dict[str, Node], listeners: list[socket.socket]) -> None:
+    def __init__(self, nodes: dict[str, Node], listeners: list[socket.socket], reactors: int | None) -> None:
         self.nodes = nodes
+        # A proxy dials each world node from each of its reactors, of which it has one for each core but one.
+        self._links = threads_for(Config(node=NodeSection(roles=("proxy",)))) if reactors is None else reactors
         self.proxy = nodes[PROXY]
         self.worlds = [nodes[name] for name in WORLDS]
         ports = [int(listener.getsockname()[1]) for listener in listeners]
@@ -124,7 +125,11 @@ class Realm:
 
     async def linked(self, *nodes: Node) -> None:
         """All links between the proxy and these have a connection; with none named, those of all world nodes."""
-        await self.until(lambda: all(linked(node) for node in nodes or self.worlds))
+        await self.until(lambda: all(self._linked(node) for node in nodes or self.worlds))
+
+    def _linked(self, world: Node) -> bool:
+        links = world.seen().links(PROXY)
+        return len(links) == self._links and all(link["connected"] for link in links)
 
     def told(self) -> str:
         """For whoever reads of a failure."""
@@ -132,14 +137,9 @@ class Realm:
         return "\n".join([*(node.log() for node in self.nodes.values()), *worlds])
 
 
-def linked(world: Node) -> bool:
-    links = world.seen().links(PROXY)
-    return len(links) == LINKS and all(link["connected"] for link in links)
-
-
 @asynccontextmanager
-async def realm(folder: Path, *, tls: Tls = None) -> AsyncIterator[Realm]:
-    """Runs it, and ends all of it."""
+async def realm(folder: Path, *, tls: Tls = None, reactors: int | None = None) -> AsyncIterator[Realm]:
+    """Runs it, and ends all of it. `reactors` are the proxy's, if not as many as it makes by itself."""
     with ExitStack() as stack:
         there = stack.enter_context(machines(PROXY, *WORLDS))
         config = CONFIG.format(photinus=PHOTINUS_PORT, length=LENGTH_PORT)
@@ -151,11 +151,14 @@ async def realm(folder: Path, *, tls: Tls = None) -> AsyncIterator[Realm]:
             own = folder / name
             own.mkdir()
             (own / "realm.toml").write_text(config + ("" if tls is None else tls(machine.address)))
-            nodes[name] = Node(machine, own, *([] if name == PROXY else [str(HERE / "game.py")]))
+            is_proxy = name == PROXY
+            nodes[name] = (
+                Node(machine, own, reactors=reactors) if is_proxy else Node(machine, own, str(HERE / "game.py"))
+            )
             stack.callback(nodes[name].kill)
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
         _open_door(stack, there[PROXY], listeners)
-        running = Realm(nodes, listeners)
+        running = Realm(nodes, listeners, reactors)
         await asyncio.gather(*(node.start() for node in nodes.values()))
         await running.linked()
         yield running

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.client.relay import relaying
 from tests.integration.machines import Machine
 from tests.integration.players import Player, playing
 from tests.integration.realm import PROXY, WORLDS, Node, Realm, Tls, realm
@@ -16,12 +17,13 @@ from tests.integration.realm import PROXY, WORLDS, Node, Realm, Tls, realm
 # Shorter than the 3 s of silence after which a node is lost (limits.link_silence_ms).
 SHORT_SECONDS = 1.0
 RESETS = 4
+CUTS = 4
 
 
-async def finished(players: Iterable[Player], *, lost: bool = False) -> None:
+async def finished(players: Iterable[Player], *, lost: bool = False, cut: bool = False) -> None:
     await asyncio.gather(*(player.finish() for player in players))
     for player in players:
-        player.check(lost=lost)
+        player.check(lost=lost, cut=cut)
 
 
 async def further(players: Iterable[Player], *, node: str = "") -> None:
@@ -87,6 +89,23 @@ async def test_both_world_nodes_serve(tmp_path: Path, tls: Tls) -> None:
         await further(players)
         both(players)
         await finished(players)
+        nothing_was_lost(there)
+
+
+async def test_who_is_cut_finds_a_session_on_whichever_reactor_it_is(tmp_path: Path) -> None:
+    """The proxy gives a new connection to the reactor with the fewest, which seldom is the one where its session lives;
+    the session's home is at another node."""
+    async with (
+        realm(tmp_path, reactors=3) as there,
+        relaying(there.photinus) as relay,
+        playing(there, photinus=9, length=0, through=relay.url) as players,
+    ):
+        both(players)
+        for _ in range(CUTS):
+            relay.cut()
+            await further(players)
+        await finished(players, cut=True)
+        assert relay.connections >= (1 + CUTS) * len(players)
         nothing_was_lost(there)
 
 
