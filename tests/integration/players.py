@@ -161,8 +161,8 @@ class LengthPlayer(Player):
 async def playing(
     realm: Realm, *, photinus: int = 6, length: int = 4, through: str = ""
 ) -> AsyncIterator[list[Player]]:
-    """So many who have been answered, and play on until they are told to finish, or the block is left. `through` is where
-    those of photinus.client connect, if not at the proxy itself."""
+    """So many who have been answered, and play on until they are told to finish, or the block is left. Those of
+    photinus.client connect to `through`, if not to the proxy itself."""
     async with AsyncExitStack() as stack:
         players: list[Player] = []
         for _ in range(photinus):
