@@ -47,15 +47,18 @@ BY_TURNS = (Turns.of("photinus", 7, 0.3), Turns.of("uvloop", 1, SECONDS))
 def run(plan: Plan) -> None:
     plan.measure(ROW, tuple(SHAPES), [subject for subject in FORWARD if not subject.apart], _window)
     shapes = [shape for shape in SHAPES if plan.wants(ROW, shape)]
-    wanted = [(turns, plan.chosen(ROW, shapes, turns.subjects)) for turns in BY_TURNS]
-    for round_ in range(plan.rounds):
-        for shape in shapes:
-            for turns, subjects in wanted:
-                if subjects:
-                    plan.say(
-                        f"{ROW} {shape}, {subjects[0].name} and what keeps it busy, round {round_ + 1} of {plan.rounds}"
-                    )
+    chosen = [(turns, plan.chosen(ROW, shapes, turns.subjects)) for turns in BY_TURNS]
+    wanted = [(turns, subjects) for turns, subjects in chosen if subjects]
+    with plan.progress() as progress:
+        task = progress.add_task(ROW, total=plan.rounds * len(shapes) * len(wanted))
+        for round_ in range(plan.rounds):
+            for shape in shapes:
+                for turns, subjects in wanted:
+                    label = f"{ROW} {shape} by turns, round {round_ + 1} of {plan.rounds}: {subjects[0].name}"
+                    plan.say(label)
+                    progress.update(task, description=label)
                     _by_turns(plan, turns, subjects, shape, round_)
+                    progress.advance(task)
 
 
 def _window(plan: Plan, subject: Subject, shape: str, round_: int) -> None:
