@@ -104,7 +104,7 @@ impl<B: Back> Reactor<B> {
                 }
                 self.send_arrive(session, slot, (to, epoch), (false, gap), state.as_deref());
                 if slot == 0 {
-                    self.tell_losses(session, (to, epoch));
+                    self.tell_losses(session, to);
                 }
                 // Whoever has it now says so itself if it has no room. That is heard from here on, whatever else
                 // becomes of the move.
@@ -164,7 +164,7 @@ impl<B: Back> Reactor<B> {
     }
 
     /// What was lost before a home has got it, right behind its arrival there.
-    fn tell_losses(&mut self, session: Handle, (to, epoch): (Place, u16)) {
+    fn tell_losses(&mut self, session: Handle, to: Place) {
         let Some(bindings) = self.bindings(session) else {
             return;
         };
@@ -176,12 +176,7 @@ impl<B: Back> Reactor<B> {
             })
             .collect();
         for Loss { slot, reason, .. } in untold {
-            let lost = Control::Done {
-                request: UNASKED,
-                slot,
-                reason,
-            };
-            self.say_to_owner(session, to, Tag::new(0, epoch), lost);
+            self.answer_to(session, (0, UNASKED), slot, reason);
         }
     }
 
