@@ -94,7 +94,7 @@ def test_connects_and_disconnects_while_broadcasts_run(threads: int) -> None:
             each.join()
         assert errors == []
         server.until(lambda: server.count("connections") == 0)
-        server.until(lambda: closed.total() == len(opened))
+        server.until(lambda: closed.total() == len(opened) and server.count("sessions") == 0)
         counts = server.counts("accepted", "sessions_opened", "sessions_closed", "sessions")
         total = CROWD * visits + len(ALL)
         assert counts == {

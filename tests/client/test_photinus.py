@@ -238,13 +238,27 @@ def test_heartbeats_are_answered_and_tell_the_way() -> None:
 def test_the_server_s_clock_goes_at_its_rate_and_never_back() -> None:
     talk = Talk().opened()
     clock = talk.protocol.clock
-    talk.hear(heartbeat(clock=10_000_000, rate=500_000))
+    talk.hear(heartbeat(echo=1, clock=10_000_000, rate=500_000))
     assert clock.time(2.0) == pytest.approx(11.0)
     talk.now = 2.0
-    talk.hear(heartbeat(clock=10_500_000, rate=500_000))
+    talk.hear(heartbeat(echo=2_000_001, clock=10_500_000, rate=500_000))
     assert clock.time(2.0) == pytest.approx(11.0)
     assert clock.time(4.0) == pytest.approx(11.5)
     assert clock.rate == 0.5
+
+
+def test_a_clock_that_was_on_its_way_for_nobody_knows_how_long_is_a_lower_bound() -> None:
+    talk = Talk().opened()
+    clock = talk.protocol.clock
+    talk.hear(heartbeat(echo=1, clock=10_000_000))
+    talk.now = 2.0
+    talk.hear(heartbeat(clock=11_000_000))
+    assert clock.time(2.0) == pytest.approx(12.0)
+    talk.hear(heartbeat(clock=12_500_000))
+    assert clock.time(3.0) == pytest.approx(13.5)
+    talk.protocol.forget()
+    talk.hear(heartbeat(clock=1_000_000))
+    assert clock.time(2.5) == pytest.approx(1.5)
 
 
 def test_the_handshake_tells_the_way_unless_it_waited_in_line() -> None:

@@ -138,10 +138,12 @@ async def test_pushes_meanwhile_come_afterwards() -> None:
     async with playing(world) as (c, relay):
         pushed = c.subscribe("pushed", Text)
         await c.request("echo", b"")
+        relay.closed = True
         relay.cut()
         await until(lambda: not world.sessions[0].connected)
         for number in range(3):
             world.sessions[0].send("pushed", Text(str(number)))
+        relay.closed = False
         assert [(await anext(pushed)).text for _ in range(3)] == ["0", "1", "2"]
 
 

@@ -12,7 +12,7 @@ export class ServerClock {
     /** The last clock that came, to be sent back, and when it came. */
     private said = 0n;
     private came = 0;
-    private estimate = 0;
+    private estimate: number | undefined;
     private rate = 1;
 
     /** What a heartbeat says of the last clock that came, `held` for so many microseconds. */
@@ -20,32 +20,42 @@ export class ServerClock {
         return { echo: this.said, held: microseconds(now) - microseconds(this.came) };
     }
 
-    /** A welcome: the clock without the way that it had, which is known from the first heartbeat on. */
-    handleWelcome(clock: bigint, rate: number, now: number): void {
-        this.take(clock, rate, now);
+    /**
+     * A welcome: the clock without the way that it had, which is known from the first heartbeat on. Of a new session:
+     * the clock may be another server's, and earlier.
+     */
+    handleWelcome(clock: bigint, rate: number, anew: boolean, now: number): void {
+        if (anew) {
+            this.estimate = undefined;
+        }
+        this.take(clock, rate, false, now);
     }
 
     /** A heartbeat: `echo` is the clock that this side told, and `held` how long the server had had it. */
     handleHeartbeat(clock: bigint, rate: number, echo: bigint, held: bigint, now: number): void {
-        if (echo !== 0n) {
-            const way = microseconds(now) - echo - held;
-            // A server that takes a clock for one that this side has not told yet is wrong about the way alone.
-            if (way >= 0n) {
-                this.roundTrip = Number(way);
-            }
+        const way = microseconds(now) - echo - held;
+        // A server that takes a clock for one that this side has not told yet is wrong about the way alone.
+        const measured = echo !== 0n && way >= 0n;
+        if (measured) {
+            this.roundTrip = Number(way);
         }
-        this.take(clock, rate, now);
+        this.take(clock, rate, measured, now);
     }
 
     /** Microseconds of the server's clock, as far as can be told. */
     at(now: number): number {
-        return this.estimate + (now - this.came) * 1000 * this.rate;
+        return (this.estimate ?? 0) + (now - this.came) * 1000 * this.rate;
     }
 
-    private take(clock: bigint, rate: number, now: number): void {
+    private take(clock: bigint, rate: number, measured: boolean, now: number): void {
+        if (measured || this.estimate === undefined) {
+            this.estimate = Number(clock) + (this.roundTrip ?? 0) / 2;
+        } else {
+            // It may have been on its way for long: it is so late there at least, and what was known stays.
+            this.estimate = Math.max(Number(clock), this.at(now));
+        }
         this.said = clock;
         this.came = now;
-        this.estimate = Number(clock) + (this.roundTrip ?? 0) / 2;
         this.rate = rate / 1_000_000;
     }
 }

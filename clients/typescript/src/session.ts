@@ -312,7 +312,7 @@ export class Session {
         this.welcome = welcome;
         this.token = welcome.token;
         connection.outgoing.threshold = compression?.threshold ?? Number.POSITIVE_INFINITY;
-        this.clock.handleWelcome(welcome.clock, welcome.rate, now);
+        this.clock.handleWelcome(welcome.clock, welcome.rate, welcome.status === NEW, now);
         this.heartbeat(connection, now);
         this.flush();
     }

@@ -340,6 +340,14 @@ test("each of the server's heartbeats is answered at once, and tells how long th
     assert.equal(pair.session.clock.roundTrip, 30_000);
     assert.equal(pair.session.clock.at(pair.now + 10), 2_000_000 + 15_000 + 10_000);
     assert.deepEqual([connection.heartbeats.length, connection.heartbeats[1]?.echo], [2, 2_000_000n]);
+    // One that does not tell how long it was on the way is a lower bound.
+    pair.now += 10;
+    connection.heartbeat(2_000_000n);
+    pair.settle();
+    assert.equal(pair.session.clock.at(pair.now), 2_000_000 + 15_000 + 10_000);
+    connection.heartbeat(3_000_000n);
+    pair.settle();
+    assert.equal(pair.session.clock.at(pair.now), 3_000_000);
 });
 
 test("whoever hears nothing for two intervals takes the connection for cut", () => {

@@ -25,10 +25,15 @@ class ServerClock:
 
     def heard(self, clock: int, rate: int, now: float, round_trip: float | None) -> None:
         """The server's clock and rate have come; and how long the way is, where that is known anew."""
+        said = clock / MICROSECONDS
         if round_trip is not None:
             self.round_trip = round_trip
+        if round_trip is not None or self._at is None:
+            self._said = said + (self.round_trip or 0.0) / 2
+        else:
+            # It may have been on its way for long: it is so late there at least, and what was known stays.
+            self._said = max(said, self._said + (now - self._at) * self.rate)
         self._clock = clock
-        self._said = clock / MICROSECONDS + (self.round_trip or 0.0) / 2
         self._at = now
         self.rate = rate / MICROSECONDS
 
