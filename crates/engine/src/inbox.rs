@@ -2,7 +2,8 @@
 //!
 //! Python drains whole batches, calls a handler for each item, and gives the batch back with its
 //! *runs*: how much of which session's budget it held. A reactor stops reading a session whose
-//! budget is used up, so what waits here is bounded by the limits whatever Python does.
+//! budget is used up, and whatever it reads when that of all together is, which events count
+//! against as well: what waits here is bounded by the limits whatever Python does.
 
 use crate::handle::Handle;
 use photinus_proto::bluenet::header::{Flags, Header};
@@ -14,6 +15,8 @@ pub struct Batch {
     pub reactor: usize,
     pub items: Vec<Item>,
     pub runs: Vec<Run>,
+    /// What its events hold of the budget of all sessions together.
+    pub told: usize,
     /// Initialised all through, used up to `used`: reused without being cleared.
     pub arena: Vec<u8>,
     pub used: usize,
@@ -81,7 +84,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// It counts against the budget of what is unhandled: a run tells so.
+    /// A run tells what it holds of a budget; of others the batch does.
     #[inline]
     pub fn is_counted(self) -> bool {
         matches!(self, Event::Packet(_) | Event::Frame)
@@ -130,6 +133,7 @@ impl Batch {
             reactor,
             items: Vec::new(),
             runs: Vec::new(),
+            told: 0,
             arena: vec![0; arena_bytes],
             used: 0,
             pushed: 0,
@@ -139,6 +143,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.items.clear();
         self.runs.clear();
+        self.told = 0;
         self.used = 0;
     }
 
@@ -184,6 +189,7 @@ impl Batch {
         });
         last.items.extend(moved);
         last.runs.extend_from_slice(&later.runs);
+        last.told += later.told;
         Err(later)
     }
 

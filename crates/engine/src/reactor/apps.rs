@@ -125,6 +125,7 @@ impl<B: Back> Reactor<B> {
                 start: place.start as u32,
                 len: text.len() as u32,
             });
+            self.count_told(text.len());
         }
     }
 

@@ -449,6 +449,8 @@ impl<B: Back> Reactor<B> {
             } = batch.runs[at];
             self.release(handle, packets, bytes);
         }
+        self.unhandled = self.unhandled.saturating_sub(batch.told);
+        self.read_held_back();
         batch.clear();
         let usual = batch.arena.len() == ARENA_BYTES && batch.items.capacity() <= 16 << 10;
         if usual && self.spare.len() < SPARE_BATCHES {
@@ -471,6 +473,11 @@ impl<B: Back> Reactor<B> {
                 at => self.read_soon(at),
             }
         }
+        self.read_held_back();
+    }
+
+    /// Half of the whole inbox's budget is free again, if it is.
+    fn read_held_back(&mut self) {
         if !self.held_back.is_empty() && self.unhandled <= self.limits.inbound_total_bytes / 2 {
             for (at, serial) in std::mem::take(&mut self.held_back) {
                 if let Some(connection) = self.same(at, serial) {
@@ -528,7 +535,15 @@ impl<B: Back> Reactor<B> {
             start: place.start as u32,
             len: text.len() as u32,
         });
+        self.count_told(text.len());
         self.tell_apps(handle, event, number);
+    }
+
+    /// An event with so long a text is in the batch.
+    fn count_told(&mut self, bytes: usize) {
+        let cost = inbound::cost(1, bytes as u32);
+        self.unhandled += cost;
+        self.batch.told += cost;
     }
 
     fn same(&mut self, at: u32, serial: u32) -> Option<&mut Connection<B::Stream>> {

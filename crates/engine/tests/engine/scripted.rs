@@ -101,6 +101,9 @@ impl Scripted {
                 };
                 self.link.handle_written(count);
                 cluster.settle();
+                if count == 0 {
+                    break; // it is not read
+                }
             }
             cluster.settle();
             match self.socket.read(1 << 20) {

@@ -363,3 +363,39 @@ fn whatever_a_node_says_nothing_of_it_stays() {
         }
     }
 }
+
+#[test]
+fn what_a_node_says_of_sessions_to_a_stuck_application_is_bounded() {
+    let limits = Limits {
+        inbound_total_bytes: 64 << 10,
+        ..Limits::default()
+    };
+    const SAID: usize = 20_000;
+    let mut cluster = Cluster::new(1, 1, &limits);
+    let mut peer = Scripted::link(&mut cluster, 1, "proxy-9", Roles::PROXY);
+    peer.control(HOME.0, theirs(1, 1), arrive());
+    peer.turn(&mut cluster);
+    cluster.members[1].stuck = true;
+    for number in 1..=SAID {
+        peer.control(HOME.0, theirs(1, 1), Control::Cut);
+        if number % 500 == 0 {
+            peer.turn(&mut cluster);
+        }
+    }
+    let world = &cluster.members[1];
+    let (waiting, read_at_once) = (world.count("unhandled_bytes") as usize, 64 << 10);
+    assert!(waiting >= limits.inbound_total_bytes, "{waiting}");
+    assert!(
+        waiting <= limits.inbound_total_bytes + read_at_once,
+        "{waiting}"
+    );
+    assert_eq!(world.count("paused_total"), 1);
+    cluster.members[1].stuck = false;
+    for _ in 0..SAID / 500 {
+        peer.turn(&mut cluster);
+    }
+    let world = &cluster.members[1];
+    let cuts = world.seen.iter().filter(|of| of.event == Event::Cut);
+    assert_eq!(cuts.count(), SAID, "nothing of it is lost");
+    assert_eq!(world.count("unhandled_bytes"), 0);
+}
