@@ -20,13 +20,13 @@
 //! The loop's thread begins its lease before it asks for the GIL, so a thread that keeps the GIL
 //! cannot keep the sockets.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::{
     sync::atomic::{fence, AtomicBool, AtomicU64, Ordering},
     sync::Mutex,
     thread::{self, Thread},
 };
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::{
     sync::atomic::{fence, AtomicBool, AtomicU64, Ordering},
     sync::Mutex,
@@ -157,18 +157,18 @@ impl Lead {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
         crate::lock::lock(&self.stand_by)
     }
 
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     fn thread(&self) -> loom::sync::MutexGuard<'_, Option<Thread>> {
         self.stand_by.lock().unwrap()
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

@@ -11,10 +11,10 @@
 //! A mutex around a deque of whole batches was measured quicker than a lock-free queue of packets:
 //! it is taken once a batch.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// How far back [`Channel::push_merging`] looks: as many producers may take turns.
@@ -172,7 +172,7 @@ impl<T> Channel<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

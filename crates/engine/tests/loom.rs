@@ -1,7 +1,6 @@
 //! Every interleaving of the queue-and-wake protocol (`src/wakeup.rs`) and of the hand-over of the
 //! lead (`src/lead.rs`).
-//! Run: `RUSTFLAGS="--cfg loom" cargo test -p photinus-engine --release --test loom`
-#![cfg(loom)]
+//! Run: `make test-loom`
 
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
