@@ -22,6 +22,9 @@ SECONDS ?= 30
 SEEDS ?= 200
 ROW ?= *
 CASES ?= all
+# Tests wait for half of their time: for processes, and for what must not come.
+WORKERS = $(shell echo $$((2 * $$(nproc))))
+PYTEST = pytest -n $(WORKERS) --dist worksteal
 # The oldest that Rust's own library runs on (glibc 2.17): every Linux that still gets updates.
 MANYLINUX := manylinux2014
 
@@ -85,7 +88,7 @@ demo: setup $(BOTS) ## a chat-and-walk world with 200 bots and a live table; Ctr
 
 test: setup clients test-rust test-loom test-client test-others test-websocket ## the tests: Rust, loom's models, TypeScript, Python on every version at hand
 	@echo "== pytest on $(MAIN_VERSION)"
-	.venv/bin/pytest -n auto
+	.venv/bin/$(PYTEST)
 
 conformance: setup ## Autobahn's tests of WebSocket, all or [CASES=quick] without compression; all: docs/conformance.md
 	@$(if $(PYTHON2),$(MAKE) --no-print-directory build/autobahn/.packages,$(call skipped,no Python 2.7 for Autobahn: pyenv install 2.7.18))
@@ -141,7 +144,7 @@ page = { cat $(CLIENT)/node_modules/@msgpack/msgpack/LICENSE $(CLIENT)/node_modu
 OTHERS := $(addprefix --ignore tests/,bench clients conformance integration)
 test-others: setup
 	@$(foreach v,$(filter-out $(MAIN_VERSION),$(VERSIONS)),$(if $(call python,$v),\
-		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/pytest -n auto $(OTHERS);,\
+		$(MAKE) --no-print-directory build/venv-$v/.engine; echo "== pytest on $v"; build/venv-$v/bin/$(PYTEST) $(OTHERS);,\
 		$(call absent,$v)))
 
 test-websocket:
