@@ -21,8 +21,8 @@ export class ServerClock {
     }
 
     /**
-     * A welcome: the clock without the way that it had, which is known from the first heartbeat on. Of a new session:
-     * the clock may be another server's, and earlier.
+     * A welcome: the clock without the way that it had, which is known from the first heartbeat on. That of a session
+     * that begins `anew` may be another server's, and earlier.
      */
     handleWelcome(clock: bigint, rate: number, anew: boolean, now: number): void {
         if (anew) {

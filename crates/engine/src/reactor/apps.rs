@@ -116,7 +116,7 @@ impl<B: Back> Reactor<B> {
     pub(super) fn tell_for_apps_behind(&mut self, tail: &mut usize) {
         for (handle, text) in std::mem::take(&mut self.app_events) {
             let place = self.batch.append_at(tail, &text);
-            self.batch.items.push(Item {
+            self.push_event(Item {
                 handle,
                 event: Event::FromApp,
                 id: 0,
@@ -125,7 +125,6 @@ impl<B: Back> Reactor<B> {
                 start: place.start as u32,
                 len: text.len() as u32,
             });
-            self.count_told(text.len());
         }
     }
 

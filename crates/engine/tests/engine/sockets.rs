@@ -225,7 +225,7 @@ fn a_drain_over_several_reactors_then_the_end() {
 
 #[test]
 fn a_crowd_is_let_in_however_long_we_were_busy() {
-    // Nobody accepts yet: the system holds them. Past its backlog a connect takes a second, and then longer ones.
+    // Nobody accepts yet: the system holds them. Past its backlog no connect comes through.
     let (mut application, address) = Application::new(2);
     let began = std::time::Instant::now();
     let streams: Vec<_> = (0..500).map(|_| connect(&address)).collect();
